@@ -1,0 +1,320 @@
+"""The one verb: `sample` moves chains, keeps what is asked for, and can stop and continue anywhere."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, Int, Key, PyTree
+
+from samplers import mesh as meshes
+from samplers.types import (
+    Batch,
+    Fold,
+    Health,
+    Info,
+    Kernel,
+    Position,
+    Result,
+    Run,
+    Sampler,
+    Save,
+    State,
+    Tuning,
+)
+
+# Draws of one chunk wait on the device; this bounds them.
+CHUNK_BYTES = 64 * 2**20
+MAX_CHUNK_DRAWS = 512
+
+
+class SamplingError(RuntimeError):
+    """A chain left the finite numbers."""
+
+
+def keep_position(state: State, arrays: PyTree) -> Position:
+    """Save the position: the default of `sample`."""
+    return state.position
+
+
+KEEP_POSITION = Save(keep_position)
+
+
+def sample(
+    key: Key[Array, ""],
+    sampler: Sampler | Kernel,
+    positions: Position,
+    batch: Batch,
+    *,
+    num_steps: int,
+    thin: int = 1,
+    tuning: Tuning | None = None,
+    save: Save | None = KEEP_POSITION,
+    fold: Fold | None = None,
+    until: Callable[[Run], bool] | None = None,
+    on_chunk: Callable[[Result], None] | None = None,
+    run: Run | None = None,
+    mesh: Mesh | None = None,
+    chain_block: int | None = None,
+    first_chain: int = 0,
+    chunk_seconds: float = 1.0,
+    throw: bool = True,
+) -> Result:
+    """Run all chains for a number of steps.
+
+    Steps run inside one compiled program, in chunks of about `chunk_seconds`; between chunks the host collects draws, looks at
+    health, and may stop. The draws of a chain depend on `key`, its global index, its start and the tuning alone: not on the mesh,
+    the chunks, or (for kernels with their own tuning) the chains beside it.
+
+    Args:
+        key: Key of the run; the key of a step is fold_in(fold_in(key, chain), step).
+        sampler: A sampler, or a kernel, which is lifted over blocks of `chain_block` chains.
+        positions: Starting positions, every leaf with a leading chain axis. Ignored when `run` is given.
+        batch: The data, whole; stochastic-gradient kernels draw their minibatches from it.
+        num_steps: Steps to take in this call, > 0, a multiple of `thin`.
+        thin: Steps for each draw kept.
+        tuning: Defaults to the sampler's initial tuning. `PerChain(...)` gives each chain its own.
+        save: What to keep of a draw; None keeps nothing (warm-up).
+        fold: Streaming summary, updated at every step.
+        until: Looked at between chunks; True ends the run early.
+        on_chunk: Receives the draws of each chunk instead of the result: the memory of a run does not grow with its draws.
+        run: Continue from here, bit for bit.
+        mesh: Defaults to all local devices on the chain axis (`make_mesh`).
+        chain_block: Chains that move together in one vmap. Defaults to 1 on a CPU and to all chains of a device elsewhere.
+        first_chain: Global index of the first chain, so that several jobs can add chains to one study.
+        chunk_seconds: Aim for the wall time between two looks of the host.
+        throw: Raise when a chain leaves the finite numbers; otherwise only count it in `run.health`.
+
+    Returns:
+        Draws, their Info, and the Run from which to continue.
+
+    Raises:
+        ValueError: A malformed argument, or a start whose density is not finite.
+        SamplingError: A chain became non-finite and `throw` is set; names chains, step and remedy.
+    """
+    if thin < 1 or num_steps < 1 or num_steps % thin:
+        raise ValueError(f"num_steps must be a positive multiple of thin; got num_steps={num_steps}, thin={thin}")
+    num_chains = _num_chains(positions if run is None else run.chain)
+    mesh = meshes.make_mesh(num_chains) if mesh is None else mesh
+    if chain_block is None:
+        on_cpu = mesh.devices.flat[0].platform == "cpu"
+        chain_block = 1 if on_cpu else -(-num_chains // mesh.shape[meshes.CHAIN_AXIS])
+    if isinstance(sampler, Kernel):
+        sampler = meshes.lift(sampler, chain_block)
+    layout = _Layout(mesh, num_chains, meshes.padded_size(num_chains, chain_block, mesh), chain_block)
+    save_arrays, fold_arrays = (save.arrays if save else ()), (fold.arrays if fold else ())
+
+    if run is None:
+        chain = jnp.arange(first_chain, first_chain + num_chains, dtype=jnp.int32)
+        tuning = sampler.initial_tuning if tuning is None else tuning
+        start = _start_program(sampler.init, fold.init if fold else None, layout, meshes.tuning_spec(tuning))
+        state, carry = start(key, chain, positions, batch, tuning, fold_arrays)
+        _check_start(state, chain)
+        run = Run(key, chain, jnp.int32(0), jnp.int32(0), state, tuning, carry, Health.zeros(num_chains))
+
+    capacity = _capacity(save, run.state, num_steps // thin)
+    program = _chunk_program(
+        sampler.step,
+        save.function if save else None,
+        fold.update if fold else None,
+        layout,
+        meshes.tuning_spec(run.tuning),
+        thin,
+        capacity,
+    )
+    collected: list[Result] = []
+    collect = collected.append if on_chunk is None else on_chunk
+    remaining, length, is_complete = num_steps // thin, 1, True
+    while remaining:
+        length = min(length, remaining, capacity)
+        began = time.perf_counter()
+        run, draws, info = program(run, jnp.int32(length), batch, save_arrays, fold_arrays)
+        draws, info = _to_host((draws, info), length)
+        seconds = time.perf_counter() - began
+        remaining -= length
+        collect(Result(draws if save else None, info, run, False))
+        if throw:
+            _raise_if_dead(run)
+        if remaining and until is not None and until(run):
+            is_complete = False
+            break
+        # Grow at most eightfold: the first chunk's time may include compilation, later ones may vary.
+        length = int(np.clip(length * chunk_seconds / max(seconds, 1e-9), 1, 8 * length))
+    if on_chunk is not None:
+        return Result(None, None, run, is_complete)
+    draws, info = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *[(c.draws, c.info) for c in collected])
+    return Result(draws, info, run, is_complete)
+
+
+class _Layout:
+    """Where chains live; compared by value, since compiled programs are cached on it."""
+
+    def __init__(self, mesh: Mesh, num_chains: int, size: int, chain_block: int):
+        self.mesh, self.num_chains, self.size, self.chain_block = mesh, num_chains, size, chain_block
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Layout) and vars(self) == vars(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(vars(self).values()))
+
+    def pad(self, tree: PyTree) -> PyTree:
+        return meshes.pad_chains(tree, self.num_chains, self.size)
+
+
+@functools.lru_cache(maxsize=32)
+def _start_program(init: Any, fold_init: Any, layout: _Layout, tuning_spec: Any) -> Callable[..., tuple[State, PyTree]]:
+    """Compile the start: states and fold carries from positions."""
+
+    def local(keys: Any, positions: Any, batch: Batch, tuning: Any, fold_arrays: Any) -> tuple[State, PyTree]:
+        state = init(keys, positions, batch, tuning)
+        if fold_init is None:
+            return state, ()
+        return state, meshes.map_chains(lambda position: fold_init(position, fold_arrays), layout.chain_block, positions)
+
+    by_chain, shared = meshes.BY_CHAIN, meshes.EVERYWHERE
+    on_mesh = meshes.over_mesh(
+        local, layout.mesh, (by_chain, by_chain, meshes.batch_spec(), tuning_spec, shared), (by_chain, by_chain)
+    )
+
+    @jax.jit
+    def start(key: Any, chain: Any, positions: Any, batch: Batch, tuning: Any, fold_arrays: Any) -> tuple[State, PyTree]:
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, chain)
+        own = layout.pad(tuning) if tuning_spec == by_chain else tuning
+        out = on_mesh(layout.pad(keys), layout.pad(positions), batch, own, fold_arrays)
+        return jax.tree.map(lambda x: x[: layout.num_chains], out)
+
+    return start
+
+
+@functools.lru_cache(maxsize=32)
+def _chunk_program(
+    step_fn: Any, save_fn: Any, fold_fn: Any, layout: _Layout, tuning_spec: Any, thin: int, capacity: int
+) -> Callable[..., tuple[Run, PyTree, Info]]:
+    """Compile one chunk of up to `capacity` draws; their number is an argument, so that nothing recompiles."""
+    block = layout.chain_block
+
+    def local(run: Run, num_draws: Any, batch: Batch, save_arrays: Any, fold_arrays: Any) -> tuple[Any, Any, Any]:
+        chain_keys = jax.vmap(jax.random.fold_in, (None, 0))(run.key, run.chain)
+
+        def one_step(step: Any, carry: Any) -> Any:
+            state, fold, health, _ = carry
+            keys = jax.vmap(jax.random.fold_in, (0, None))(chain_keys, step)
+            state, info = step_fn(keys, state, batch, run.tuning, step)
+            if fold_fn is not None:
+                fold = meshes.map_chains(lambda c, s, i: fold_fn(c, s, i, fold_arrays), block, fold, state, info)
+            return state, fold, health.update(info, step), info
+
+        def one_draw(draw: Any, carry: Any) -> Any:
+            *moving, kept, infos = carry
+            step = run.step + draw * thin
+            first = one_step(step, (*moving, None))
+            *moving, info = jax.lax.fori_loop(step + 1, step + thin, _accumulating(one_step), first)
+            info = info._replace(acceptance_rate=info.acceptance_rate / thin, kinetic_temperature=info.kinetic_temperature / thin)
+            if save_fn is not None:
+                saved = meshes.map_chains(lambda s: save_fn(s, save_arrays), block, moving[0])
+                kept = jax.tree.map(lambda buffer, x: buffer.at[:, draw].set(x), kept, saved)
+            infos = jax.tree.map(lambda buffer, x: buffer.at[:, draw].set(x), infos, info)
+            return *moving, kept, infos
+
+        carry = (run.state, run.fold, run.health)
+        saved_type = jax.eval_shape(
+            lambda: meshes.map_chains(lambda s: save_fn(s, save_arrays), block, run.state) if save_fn else ()
+        )
+        info_type = jax.eval_shape(lambda: one_step(run.step, (*carry, None))[-1])
+        kept, infos = jax.tree.map(lambda x: jnp.zeros((x.shape[0], capacity, *x.shape[1:]), x.dtype), (saved_type, info_type))
+        state, fold, health, kept, infos = jax.lax.fori_loop(0, num_draws, one_draw, (*carry, kept, infos))
+        run = run._replace(step=run.step + num_draws * thin, state=state, fold=fold, health=health)
+        return run, kept, infos
+
+    by_chain, shared = meshes.BY_CHAIN, meshes.EVERYWHERE
+    run_spec: Any = Run(*(shared, by_chain, shared, shared, by_chain, tuning_spec, by_chain, by_chain))
+    on_mesh = meshes.over_mesh(
+        local, layout.mesh, (run_spec, shared, meshes.batch_spec(), shared, shared), (run_spec, by_chain, by_chain)
+    )
+
+    @jax.jit
+    def chunk(run: Run, num_draws: Any, batch: Batch, save_arrays: Any, fold_arrays: Any) -> tuple[Run, PyTree, Info]:
+        def on_chains(resize: Callable[[PyTree], PyTree], run: Run) -> Run:
+            own = resize(run.tuning) if tuning_spec == by_chain else run.tuning
+            return run._replace(
+                chain=resize(run.chain),
+                state=resize(run.state),
+                tuning=own,
+                fold=resize(run.fold),
+                health=resize(run.health),
+            )
+
+        def cut(tree: PyTree) -> PyTree:
+            return jax.tree.map(lambda x: x[: layout.num_chains], tree)
+
+        run, kept, infos = on_mesh(on_chains(layout.pad, run), num_draws, batch, save_arrays, fold_arrays)
+        return on_chains(cut, run), cut(kept), cut(infos)
+
+    return chunk
+
+
+def _accumulating(one_step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """Let the Info of several steps add up to that of one draw."""
+
+    def step(index: Any, carry: Any) -> Any:
+        before: Info = carry[-1]
+        *moving, info = one_step(index, carry)
+        return *moving, Info(
+            num_gradients=before.num_gradients + info.num_gradients,
+            acceptance_rate=before.acceptance_rate + info.acceptance_rate,
+            energy=info.energy,
+            energy_error=jnp.where(
+                jnp.abs(before.energy_error) > jnp.abs(info.energy_error), before.energy_error, info.energy_error
+            ),
+            kinetic_temperature=before.kinetic_temperature + info.kinetic_temperature,
+            is_divergent=before.is_divergent | info.is_divergent,
+            is_finite=before.is_finite & info.is_finite,
+        )
+
+    return step
+
+
+def _to_host(tree: PyTree, length: int) -> PyTree:
+    """Copy the first `length` draws of every buffer."""
+    return jax.tree.map(lambda x: np.array(np.asarray(x)[:, :length]), tree)
+
+
+def _num_chains(tree: PyTree) -> int:
+    sizes = {int(np.shape(leaf)[0]) if np.ndim(leaf) else 0 for leaf in jax.tree.leaves(tree)}
+    if len(sizes) != 1 or 0 in sizes:
+        raise ValueError(f"every leaf of positions needs the same leading axis of at least one chain; got sizes {sorted(sizes)}")
+    return sizes.pop()
+
+
+def _check_start(state: State, chain: Int[Array, " chain"]) -> None:
+    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    finite = np.logical_and.reduce([np.isfinite(np.asarray(x)).reshape(len(chain), -1).all(axis=1) for x in floats])
+    if not finite.all():
+        raise ValueError(
+            f"the log density or its gradient is not finite at the start of chains {np.asarray(chain)[~finite].tolist()}; "
+            "start closer to zero, check the data for NaN, or use a smoother likelihood"
+        )
+
+
+def _raise_if_dead(run: Run) -> None:
+    dead = np.flatnonzero(np.asarray(run.health.num_nonfinite))
+    if dead.size:
+        where = ", ".join(f"chain {run.chain[i]} at step {run.health.first_nonfinite[i]}" for i in dead)
+        raise SamplingError(
+            f"left the finite numbers: {where}. Lower the step size, or start from a MAP estimate (throw=False goes on)"
+        )
+
+
+def _capacity(save: Save | None, state: State, num_draws: int) -> int:
+    if save is None:
+        return min(num_draws, MAX_CHUNK_DRAWS)
+    kept = jax.eval_shape(lambda s: jax.vmap(lambda one: save.function(one, save.arrays))(s), state)
+    draw_bytes = sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(kept))
+    return int(np.clip(CHUNK_BYTES // max(draw_bytes, 1), 1, min(num_draws, MAX_CHUNK_DRAWS)))

@@ -1,0 +1,136 @@
+"""Which chains run where: blocks of chains on a device, chains and data over a mesh of devices."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, Mesh, PartitionSpec
+from jaxtyping import Array, Int, Key, PyTree
+
+from samplers.targets import DATA_AXIS
+from samplers.types import Batch, Info, Kernel, PerChain, Position, Sampler, State, Tuning
+
+CHAIN_AXIS = "chain"
+BY_CHAIN, BY_DATA, EVERYWHERE = PartitionSpec(CHAIN_AXIS), PartitionSpec(DATA_AXIS), PartitionSpec()
+
+
+def make_mesh(num_chains: int, *, data: int = 1, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Return a mesh (chain, data) over the devices.
+
+    Args:
+        num_chains: Chains to be run; no more than this many devices are put on the chain axis.
+        data: Devices that share the data of each chain, a power of two.
+        devices: Defaults to all devices of this process.
+
+    Raises:
+        ValueError: The devices do not divide by `data`.
+    """
+    devices = list(jax.local_devices() if devices is None else devices)
+    if data < 1 or data & (data - 1) or data > len(devices):
+        raise ValueError(f"data must be a power of two of at most {len(devices)} devices, got {data}")
+    chain = min(len(devices) // data, num_chains)
+    grid = np.array(devices[: chain * data]).reshape(chain, data)
+    # Auto axes: BlackJAX's NUTS and MCLMC do not trace under Explicit ones, the default of jax.make_mesh.
+    return Mesh(grid, (CHAIN_AXIS, DATA_AXIS), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def lift(kernel: Kernel, chain_block: int = 1) -> Sampler:
+    """Make a sampler of all chains from a kernel of one, as a `lax.map` over blocks of `chain_block` vmapped chains.
+
+    A fixed block width keeps the bits of a chain the same whatever the mesh and the chains beside it. On a CPU 1 is fastest; on
+    an accelerator use all the chains of a device.
+
+    Args:
+        kernel: The kernel.
+        chain_block: Chains in a block; their number must be a multiple of it (`sample` pads).
+    """
+    return Sampler(*_lifted(kernel.init, kernel.step, chain_block), kernel.initial_tuning)
+
+
+@functools.lru_cache(maxsize=64)  # the same functions for the same kernel, so that nothing recompiles
+def _lifted(kernel_init: Any, kernel_step: Any, chain_block: int) -> tuple[Any, Any]:
+    def init(keys: Key[Array, " chain"], positions: Position, batch: Batch, tuning: Tuning) -> State:
+        per_chain, shared = _split(tuning)
+
+        def one(key: Key[Array, ""], position: Position, own: Tuning) -> State:
+            return kernel_init(key, position, batch, shared if own is None else own)
+
+        return map_chains(one, chain_block, keys, positions, per_chain)
+
+    def step(keys: Key[Array, " chain"], state: State, batch: Batch, tuning: Tuning, step: Int[Array, ""]) -> tuple[State, Info]:
+        per_chain, shared = _split(tuning)
+
+        def one(key: Key[Array, ""], state: State, own: Tuning) -> tuple[State, Info]:
+            return kernel_step(key, state, batch, shared if own is None else own, step)
+
+        return map_chains(one, chain_block, keys, state, per_chain)
+
+    return init, step
+
+
+def map_chains(function: Callable[..., Any], chain_block: int, *by_chain: PyTree) -> Any:
+    """Apply a function of one chain to all of them, in blocks; every leaf has a leading chain axis."""
+    blocks = jax.tree.map(lambda x: x.reshape(-1, chain_block, *x.shape[1:]), by_chain)
+    num_blocks = jax.tree.leaves(blocks)[0].shape[0]
+
+    def evaluate(block: Any) -> Any:
+        if chain_block == 1:  # cheaper than a vmap of width 1
+            one = function(*jax.tree.map(lambda x: x[0], block))
+            return jax.tree.map(lambda x: jnp.asarray(x)[None], one)
+        return jax.vmap(function)(*block)
+
+    def body(index: Any, results: Any) -> Any:
+        return jax.tree.map(lambda all_, x: all_.at[index].set(x), results, evaluate(jax.tree.map(lambda x: x[index], blocks)))
+
+    types = jax.eval_shape(evaluate, jax.tree.map(lambda x: x[0], blocks))
+    results = jax.tree.map(lambda t: jnp.zeros((num_blocks, *t.shape), t.dtype), types)
+    # XLA must not see the trip count: it inlines a loop of one trip, and a lone chain on a device would get other bits.
+    results = jax.lax.fori_loop(0, _opaque(num_blocks), body, results)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
+
+
+def _opaque(value: int) -> Int[Array, ""]:
+    """Return a constant that the compiler cannot fold."""
+    return jax.lax.optimization_barrier(jnp.int32(value))
+
+
+def padded_size(num_chains: int, chain_block: int, mesh: Mesh) -> int:
+    """Return the number of chains that fills every block on every device."""
+    unit = chain_block * mesh.shape[CHAIN_AXIS]
+    return math.ceil(num_chains / unit) * unit
+
+
+def pad_chains(tree: PyTree, num_chains: int, size: int) -> PyTree:
+    """Repeat chains until there are `size`; the copies compute the same and are cut off again."""
+    if num_chains == size:
+        return tree
+    index = jnp.arange(size) % num_chains
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def batch_spec() -> Any:
+    """Return how a batch is laid over the mesh: examples cut, constants everywhere."""
+    return Batch(*(BY_DATA, BY_DATA, EVERYWHERE))
+
+
+def tuning_spec(tuning: Tuning) -> PartitionSpec:
+    """Return how a tuning is laid over the mesh."""
+    return BY_CHAIN if isinstance(tuning, PerChain) else EVERYWHERE
+
+
+def over_mesh(function: Callable[..., Any], mesh: Mesh, in_specs: PyTree, out_specs: PyTree) -> Callable[..., Any]:
+    """Run a function on every device of the mesh, on that device's part of chains and data.
+
+    check_vma is off because the gradient's sum over devices sits in a custom_vjp, for which the check gives wrong derivatives.
+    """
+    return functools.partial(jax.shard_map, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)(function)
+
+
+def _split(tuning: Tuning) -> tuple[Tuning | None, Tuning | None]:
+    return (tuning.tuning, None) if isinstance(tuning, PerChain) else (None, tuning)

@@ -1,0 +1,190 @@
+"""From a target to a log density whose gradient costs one pass, in bounded memory, over any number of devices."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PyTree
+
+from samplers.types import Batch, Position, Target, Tempering
+
+DATA_AXIS = "data"
+
+type LogDensity = Callable[[Position], Float[Array, ""]]
+
+
+def log_density(target: Target, batch: Batch, tempering: Tempering) -> LogDensity:
+    r"""Return the tempered log density of a target on a batch, as a function of the position.
+
+    Its gradient is computed together with its value (`jax.custom_vjp`), microbatch by microbatch, block by block; blocks are
+    added in a fixed binary tree, first those of this device, then across the mesh axis `data`. On a minibatch it is the unbiased
+    estimate in which the likelihood is scaled by num_data / sum of weights. Reverse mode only: `jax.grad`, not `jax.jvp`.
+
+    .. math:: \left(\log p(\theta) + \frac{1}{T_\ell} \frac{n}{\sum_i w_i} \sum_i w_i \log p(y_i \mid x_i, \theta)\right) / T
+
+    Args:
+        target: The target.
+        batch: The data, or a minibatch of them; n must be a multiple of data_blocks x microbatch (see `pad_batch`).
+        tempering: The two temperatures.
+
+    Returns:
+        position -> log density, nats.
+    """
+
+    @jax.custom_vjp
+    def density(position: Position) -> Float[Array, ""]:
+        log_prior, log_likelihood = log_density_terms(target, position, batch)
+        return _combine(log_prior, log_likelihood, tempering)
+
+    def forward(position: Position) -> tuple[Float[Array, ""], Position]:
+        log_prior, prior_grad = jax.value_and_grad(target.log_prior)(position, batch.constants)
+        if target.num_data == 0:
+            log_likelihood, likelihood_grad = jnp.zeros_like(log_prior), jax.tree.map(jnp.zeros_like, position)
+        else:
+            log_likelihood, likelihood_grad = _sum_over_data(target, position, batch, jax.value_and_grad)
+        value = _combine(log_prior, log_likelihood, tempering)
+        return value, jax.tree.map(lambda p, ell: _combine(p, ell, tempering), prior_grad, likelihood_grad)
+
+    def backward(grad: Position, cotangent: Float[Array, ""]) -> tuple[Position]:
+        return (jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, grad),)
+
+    density.defvjp(forward, backward)
+    return density
+
+
+def log_density_terms(target: Target, position: Position, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return the log prior and the log likelihood of a position, untempered and apart, nats.
+
+    On a minibatch the log likelihood is scaled by num_data / sum of weights.
+    """
+    log_prior = target.log_prior(position, batch.constants)
+    if target.num_data == 0:
+        return log_prior, jnp.zeros_like(log_prior)
+    return log_prior, _sum_over_data(target, position, batch, lambda function: function)
+
+
+def from_logdensity(logdensity: Callable[[Position], Float[Array, ""]]) -> tuple[Target, Batch]:
+    """Return a target without data, and its empty batch, for any log density on a pytree.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, samplers
+        >>> target, batch = samplers.from_logdensity(lambda x: -0.5 * jnp.sum(x**2))
+        >>> kernel = samplers.hmc(target, step_size=0.5, trajectory_length=1.6)
+        >>> result = samplers.sample(jax.random.key(0), kernel, jnp.zeros((2, 3)), batch, num_steps=100)
+        >>> result.draws.shape
+        (2, 100, 3)
+    """
+    target = Target(
+        log_prior=lambda position, constants: logdensity(position),
+        log_likelihood=lambda position, data, constants: jnp.zeros(0),
+        num_data=0,
+    )
+    return target, Batch((), jnp.zeros(0))
+
+
+def centred(target: Target, batch: Batch, position: Position) -> tuple[Target, Batch]:
+    """Subtract from every example's log likelihood its value at a fixed position.
+
+    The density changes by a constant factor, so the distribution does not change; but its float32 total stays small near the
+    position, and with it the rounding error of energy differences (at 50,000 examples from 0.02 to 3e-6 nats). Use a position of
+    typical likelihood, such as the start of a chain.
+
+    Args:
+        target: The target.
+        batch: Its data.
+        position: The reference position of one chain.
+
+    Returns:
+        The centred target, and its batch whose data are pairs (data, reference value of each example).
+    """
+    reference = jax.jit(target.log_likelihood)(position, batch.data, batch.constants)
+    return target._replace(log_likelihood=_relative(target.log_likelihood)), batch._replace(data=(batch.data, reference))
+
+
+@functools.lru_cache(maxsize=64)  # the same function for the same likelihood, so that nothing recompiles
+def _relative(log_likelihood: Callable[..., Array]) -> Callable[..., Array]:
+    def relative(position: Position, data: PyTree, constants: PyTree) -> Float[Array, " n"]:
+        original, at_reference = data
+        return log_likelihood(position, original, constants) - at_reference
+
+    return relative
+
+
+def pad_batch(batch: Batch, multiple: int) -> Batch:
+    """Pad the examples to a multiple with copies of the first one, of weight 0."""
+    num_examples = batch.weight.shape[0]
+    missing = -num_examples % multiple
+    if missing == 0:
+        return batch
+    data = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[:1], missing, axis=0)]), batch.data)
+    return batch._replace(data=data, weight=jnp.concatenate([batch.weight, jnp.zeros(missing, batch.weight.dtype)]))
+
+
+def _combine(prior: Array, likelihood: Array, tempering: Tempering) -> Array:
+    dtype = jnp.result_type(prior)
+    likelihood_temperature = tempering.likelihood_temperature.astype(dtype)
+    return (prior + likelihood / likelihood_temperature) / tempering.temperature.astype(dtype)
+
+
+def _sum_over_data(target: Target, position: Position, batch: Batch, transform: Callable[[Any], Any]) -> Any:
+    """Sum `transform(weighted log likelihood)` over microbatches, blocks and the mesh axis `data`."""
+
+    def likelihood_of(position: Position, examples: tuple[PyTree, Array]) -> Float[Array, ""]:
+        data, weight = examples
+        return jnp.sum(weight * target.log_likelihood(position, data, batch.constants))
+
+    evaluate = transform(likelihood_of)
+    num_devices = _data_axis_size()
+    num_blocks, num_examples = target.data_blocks // num_devices, batch.weight.shape[0]
+    microbatch = target.microbatch or max(num_examples // max(num_blocks, 1), 1)
+    if num_blocks == 0 or num_examples % (num_blocks * microbatch):
+        raise ValueError(
+            f"{num_examples} examples on each of {num_devices} devices do not divide into {target.data_blocks} data blocks of "
+            f"microbatches of {microbatch}; pad them with pad_batch(batch, data_blocks * microbatch)"
+        )
+
+    def block_sum(block: tuple[PyTree, Array]) -> Any:
+        num_microbatches = num_examples // (num_blocks * microbatch)
+        if num_microbatches == 1:
+            return evaluate(position, block)
+        parts = jax.tree.map(lambda x: x.reshape(num_microbatches, microbatch, *x.shape[1:]), block)
+        first, rest = jax.tree.map(lambda x: x[0], parts), jax.tree.map(lambda x: x[1:], parts)
+
+        def add(total: Any, part: tuple[PyTree, Array]) -> tuple[Any, None]:
+            return jax.tree.map(jnp.add, total, evaluate(position, part)), None
+
+        return jax.lax.scan(add, evaluate(position, first), rest)[0]
+
+    examples = (batch.data, batch.weight)
+    if num_blocks == 1:
+        total = block_sum(examples)
+    else:
+        blocks = jax.tree.map(lambda x: x.reshape(num_blocks, num_examples // num_blocks, *x.shape[1:]), examples)
+        total = jax.lax.map(block_sum, blocks)
+        while num_blocks > 1:
+            total, num_blocks = jax.tree.map(lambda x: x[0::2] + x[1::2], total), num_blocks // 2
+        total = jax.tree.map(lambda x: x[0], total)
+    total = _tree_sum_over_devices(total, num_devices)
+    scale = target.num_data / _tree_sum_over_devices(jnp.sum(batch.weight), num_devices)
+    return jax.tree.map(lambda x: scale.astype(x.dtype) * x, total)
+
+
+def _data_axis_size() -> int:
+    try:
+        return jax.lax.axis_size(DATA_AXIS)
+    except NameError:  # not inside shard_map: all data are here
+        return 1
+
+
+def _tree_sum_over_devices(x: Any, num_devices: int) -> Any:
+    """Add over the mesh axis `data` by recursive doubling: the upper levels of the binary tree over blocks."""
+    distance = 1
+    while distance < num_devices:
+        pairs = [(i, i ^ distance) for i in range(num_devices)]
+        other = jax.lax.ppermute(x, DATA_AXIS, pairs)
+        x, distance = jax.tree.map(jnp.add, x, other), 2 * distance
+    return x
