@@ -24,6 +24,7 @@ class HMCTuning(NamedTuple):
         step_size: Of the leapfrog integrator, > 0.
         trajectory_length: Mean integration time, > 0; pi * scale / 2 is a quarter period of a Gaussian prior of that scale.
         jitter: Relative half-width of the uniform spread of trajectory lengths, in [0, 1).
+        max_num_steps: Upper bound on the leapfrog steps of a trajectory.
         inverse_mass_matrix: Scalar, or [d] in the order of `ravel_pytree`.
         tempering: Temperatures of the target.
     """
@@ -31,6 +32,7 @@ class HMCTuning(NamedTuple):
     step_size: Float[Array, ""]
     trajectory_length: Float[Array, ""]
     jitter: Float[Array, ""]
+    max_num_steps: Int[Array, ""]
     inverse_mass_matrix: Float[Array, "..."]
     tempering: Tempering
 
@@ -41,6 +43,7 @@ def hmc(
     step_size: float,
     trajectory_length: float,
     jitter: float = 0.2,
+    max_num_steps: int = 1000,
     inverse_mass_matrix: float | Float[Array, " d"] = 1.0,
     tempering: Tempering | None = None,
     divergence_threshold: float = 1000.0,
@@ -57,6 +60,8 @@ def hmc(
         step_size: Of the leapfrog integrator, > 0.
         trajectory_length: Mean integration time, > 0.
         jitter: Relative half-width of the spread of trajectory lengths, in [0, 1).
+        max_num_steps: Upper bound on the leapfrog steps of a trajectory, >= 1; shortens trajectories whose step size is small,
+            which costs mixing and never exactness.
         inverse_mass_matrix: Scalar or [d] diagonal; about the posterior variance of each direction.
         tempering: Temperatures; default the posterior itself.
         divergence_threshold: Energy error, nats, above which a trajectory counts as divergent.
@@ -75,10 +80,13 @@ def hmc(
             raise ValueError(f"{name} must be positive and finite, got {value}")
     if not 0 <= jitter < 1:
         raise ValueError(f"jitter must be in [0, 1), got {jitter}; 0.2 spreads trajectory lengths by +-20 %")
+    if max_num_steps < 1:
+        raise ValueError(f"max_num_steps must be at least 1, got {max_num_steps}")
     tuning = HMCTuning(
         jnp.asarray(step_size, jnp.float32),
         jnp.asarray(trajectory_length, jnp.float32),
         jnp.asarray(jitter, jnp.float32),
+        jnp.asarray(max_num_steps, jnp.int32),
         jnp.asarray(inverse_mass_matrix, jnp.float32),
         Tempering.at() if tempering is None else tempering,
     )
@@ -96,7 +104,7 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
         key: Array, state: blackjax_hmc.HMCState, batch: Batch, tuning: HMCTuning, step: Int[Array, ""]
     ) -> tuple[blackjax_hmc.HMCState, Info]:
         density = log_density(target, batch, tuning.tempering)
-        inverse_mass = diagonal(tuning.inverse_mass_matrix, state)
+        inverse_mass = jnp.broadcast_to(tuning.inverse_mass_matrix, (num_params(state.position),))
         num_steps = num_leapfrog_steps(tuning, step)
         new, details = transition(key, state, density, tuning.step_size, inverse_mass, num_steps)
         kinetic_energy = metrics.gaussian_euclidean(inverse_mass).kinetic_energy
@@ -122,9 +130,4 @@ def num_leapfrog_steps(tuning: HMCTuning, step: Int[Array, ""]) -> Int[Array, ""
     """Return the leapfrog steps of the trajectory at a step of the run."""
     uniform = (step.astype(jnp.uint32) * jnp.uint32(GOLDEN)).astype(jnp.float32) / 2.0**32
     length = tuning.trajectory_length * (1 + tuning.jitter * (2 * uniform - 1))
-    return jnp.maximum(jnp.ceil(length / tuning.step_size), 1).astype(jnp.int32)
-
-
-def diagonal(inverse_mass_matrix: Float[Array, "..."], state: Any) -> Float[Array, " d"]:
-    """Return the inverse mass matrix as the vector that BlackJAX wants."""
-    return jnp.broadcast_to(inverse_mass_matrix, (num_params(state.position),))
+    return jnp.clip(jnp.ceil(length / tuning.step_size), 1, tuning.max_num_steps).astype(jnp.int32)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
 from samplers import mesh as meshes
 from samplers.types import (
@@ -100,23 +100,22 @@ def sample(
     """
     if thin < 1 or num_steps < 1 or num_steps % thin:
         raise ValueError(f"num_steps must be a positive multiple of thin; got num_steps={num_steps}, thin={thin}")
-    num_chains = _num_chains(positions if run is None else run.chain)
-    mesh = meshes.make_mesh(num_chains) if mesh is None else mesh
-    if chain_block is None:
-        on_cpu = mesh.devices.flat[0].platform == "cpu"
-        chain_block = 1 if on_cpu else -(-num_chains // mesh.shape[meshes.CHAIN_AXIS])
-    if isinstance(sampler, Kernel):
-        sampler = meshes.lift(sampler, chain_block)
-    layout = _Layout(mesh, num_chains, meshes.padded_size(num_chains, chain_block, mesh), chain_block)
-    save_arrays, fold_arrays = (save.arrays if save else ()), (fold.arrays if fold else ())
-
     if run is None:
-        chain = jnp.arange(first_chain, first_chain + num_chains, dtype=jnp.int32)
-        tuning = sampler.initial_tuning if tuning is None else tuning
-        start = _start_program(sampler.init, fold.init if fold else None, layout, meshes.tuning_spec(tuning))
-        state, carry = start(key, chain, positions, batch, tuning, fold_arrays)
-        _check_start(state, chain)
-        run = Run(key, chain, jnp.int32(0), jnp.int32(0), state, tuning, carry, Health.zeros(num_chains))
+        run = start(
+            key,
+            sampler,
+            positions,
+            batch,
+            tuning=tuning,
+            fold=fold,
+            mesh=mesh,
+            chain_block=chain_block,
+            first_chain=first_chain,
+        )
+        _check_start(run)
+    layout = _layout(len(run.chain), mesh, chain_block)
+    sampler = meshes.lift(sampler, layout.chain_block) if isinstance(sampler, Kernel) else sampler
+    save_arrays, fold_arrays = (save.arrays if save else ()), (fold.arrays if fold else ())
 
     capacity = _capacity(save, run.state, num_steps // thin)
     program = _chunk_program(
@@ -152,6 +151,32 @@ def sample(
     return Result(draws, info, run, is_complete)
 
 
+def start(
+    key: Key[Array, ""],
+    sampler: Sampler | Kernel,
+    positions: Position,
+    batch: Batch,
+    *,
+    tuning: Tuning | None = None,
+    fold: Fold | None = None,
+    mesh: Mesh | None = None,
+    chain_block: int | None = None,
+    first_chain: int = 0,
+) -> Run:
+    """Return the run at step 0 from which `sample` sets out; see there for the arguments.
+
+    Under `jax.eval_shape` it tells what a checkpoint must look like.
+    """
+    num_chains = _num_chains(positions)
+    layout = _layout(num_chains, mesh, chain_block)
+    sampler = meshes.lift(sampler, layout.chain_block) if isinstance(sampler, Kernel) else sampler
+    tuning = sampler.initial_tuning if tuning is None else tuning
+    program = _start_program(sampler.init, fold.init if fold else None, layout, meshes.tuning_spec(tuning))
+    chain = jnp.arange(first_chain, first_chain + num_chains, dtype=jnp.int32)
+    state, carry = program(key, chain, positions, batch, tuning, fold.arrays if fold else ())
+    return Run(key, chain, jnp.int32(0), jnp.int32(0), state, tuning, carry, Health.zeros(num_chains))
+
+
 class _Layout:
     """Where chains live; compared by value, since compiled programs are cached on it."""
 
@@ -166,6 +191,16 @@ class _Layout:
 
     def pad(self, tree: PyTree) -> PyTree:
         return meshes.pad_chains(tree, self.num_chains, self.size)
+
+
+def _layout(num_chains: int, mesh: Mesh | None, chain_block: int | None) -> _Layout:
+    mesh = meshes.make_mesh(num_chains) if mesh is None else mesh
+    if chain_block is None:
+        on_cpu = mesh.devices.flat[0].platform == "cpu"
+        chain_block = 1 if on_cpu else -(-num_chains // mesh.shape[meshes.CHAIN_AXIS])
+    if chain_block < 1:
+        raise ValueError(f"chain_block must be at least 1, got {chain_block}")
+    return _Layout(mesh, num_chains, meshes.padded_size(num_chains, chain_block, mesh), chain_block)
 
 
 @functools.lru_cache(maxsize=32)
@@ -184,13 +219,13 @@ def _start_program(init: Any, fold_init: Any, layout: _Layout, tuning_spec: Any)
     )
 
     @jax.jit
-    def start(key: Any, chain: Any, positions: Any, batch: Batch, tuning: Any, fold_arrays: Any) -> tuple[State, PyTree]:
+    def program(key: Any, chain: Any, positions: Any, batch: Batch, tuning: Any, fold_arrays: Any) -> tuple[State, PyTree]:
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, chain)
         own = layout.pad(tuning) if tuning_spec == by_chain else tuning
         out = on_mesh(layout.pad(keys), layout.pad(positions), batch, own, fold_arrays)
         return jax.tree.map(lambda x: x[: layout.num_chains], out)
 
-    return start
+    return program
 
 
 @functools.lru_cache(maxsize=32)
@@ -234,7 +269,7 @@ def _chunk_program(
         return run, kept, infos
 
     by_chain, shared = meshes.BY_CHAIN, meshes.EVERYWHERE
-    run_spec: Any = Run(*(shared, by_chain, shared, shared, by_chain, tuning_spec, by_chain, by_chain))
+    run_spec = Run._make((shared, by_chain, shared, shared, by_chain, tuning_spec, by_chain, by_chain))
     on_mesh = meshes.over_mesh(
         local, layout.mesh, (run_spec, shared, meshes.batch_spec(), shared, shared), (run_spec, by_chain, by_chain)
     )
@@ -293,12 +328,12 @@ def _num_chains(tree: PyTree) -> int:
     return sizes.pop()
 
 
-def _check_start(state: State, chain: Int[Array, " chain"]) -> None:
-    floats = [x for x in jax.tree.leaves(state) if jnp.issubdtype(x.dtype, jnp.floating)]
+def _check_start(run: Run) -> None:
+    chain, floats = np.asarray(run.chain), [x for x in jax.tree.leaves(run.state) if jnp.issubdtype(x.dtype, jnp.floating)]
     finite = np.logical_and.reduce([np.isfinite(np.asarray(x)).reshape(len(chain), -1).all(axis=1) for x in floats])
     if not finite.all():
         raise ValueError(
-            f"the log density or its gradient is not finite at the start of chains {np.asarray(chain)[~finite].tolist()}; "
+            f"the log density or its gradient is not finite at the start of chains {chain[~finite].tolist()}; "
             "start closer to zero, check the data for NaN, or use a smoother likelihood"
         )
 

@@ -116,7 +116,7 @@ def pad_chains(tree: PyTree, num_chains: int, size: int) -> PyTree:
 
 def batch_spec() -> Any:
     """Return how a batch is laid over the mesh: examples cut, constants everywhere."""
-    return Batch(*(BY_DATA, BY_DATA, EVERYWHERE))
+    return Batch._make((BY_DATA, BY_DATA, EVERYWHERE))
 
 
 def tuning_spec(tuning: Tuning) -> PartitionSpec:

@@ -1,0 +1,80 @@
+"""Minibatches without replacement, drawn by epochs, each chain its own."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, Key
+
+from samplers.types import Batch, Info, Kernel, Position, State, Tuning
+
+
+class MinibatchState(NamedTuple):
+    """State of a kernel that sees minibatches.
+
+    Attributes:
+        inner: State of the kernel.
+        order: [epoch] this epoch's permutation of the examples, filled up to whole batches. Made once an epoch: a permutation a
+            step would cost more than the gradient.
+    """
+
+    inner: State
+    order: Int[Array, " epoch"]
+
+    @property
+    def position(self) -> Position:
+        """Position of the kernel."""
+        return self.inner.position
+
+
+def minibatch(kernel: Kernel, num_data: int, batch_size: int) -> Kernel:
+    """Feed a kernel minibatches: every example once an epoch, in an order that is new in every epoch and chain.
+
+    The last batch of an epoch is filled with examples of weight 0, so that nothing is dropped; its likelihood is scaled by the
+    examples that it really has.
+
+    Args:
+        kernel: A kernel that accepts any batch.
+        num_data: Examples in the data; rows beyond it are padding.
+        batch_size: Examples in a batch, from 1 to num_data.
+
+    Raises:
+        ValueError: A batch size outside its range.
+    """
+    if not 1 <= batch_size <= num_data:
+        raise ValueError(f"batch_size must be from 1 to the number of examples ({num_data}), got {batch_size}")
+    return Kernel(*_functions(kernel.init, kernel.step, num_data, batch_size), kernel.initial_tuning)
+
+
+@functools.lru_cache(maxsize=64)  # the same functions for the same kernel, so that nothing recompiles
+def _functions(kernel_init: Any, kernel_step: Any, num_data: int, batch_size: int) -> tuple[Any, Any]:
+    batches_an_epoch = -(-num_data // batch_size)
+    padding = batches_an_epoch * batch_size - num_data
+
+    def shuffle(key: Key[Array, ""]) -> Int[Array, " epoch"]:
+        return jnp.pad(jax.random.permutation(key, num_data).astype(jnp.int32), (0, padding))
+
+    def take(order: Int[Array, " epoch"], batch: Batch, number: Int[Array, ""]) -> Batch:
+        first = number * batch_size
+        rows = jax.lax.dynamic_slice(order, (first,), (batch_size,))
+        is_real = first + jnp.arange(batch_size) < num_data
+        return Batch(jax.tree.map(lambda x: x[rows], batch.data), batch.weight[rows] * is_real, batch.constants)
+
+    def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: Tuning) -> MinibatchState:
+        order_key, kernel_key = jax.random.split(key)
+        order = shuffle(order_key)
+        return MinibatchState(kernel_init(kernel_key, position, take(order, batch, jnp.int32(0)), tuning), order)
+
+    def step(
+        key: Key[Array, ""], state: MinibatchState, batch: Batch, tuning: Tuning, step: Int[Array, ""]
+    ) -> tuple[MinibatchState, Info]:
+        order_key, kernel_key = jax.random.split(key)
+        number = step % batches_an_epoch
+        order = jax.lax.cond(number == 0, lambda: shuffle(order_key), lambda: state.order)
+        inner, info = kernel_step(kernel_key, state.inner, take(order, batch, number), tuning, step)
+        return MinibatchState(inner, order), info._replace(num_gradients=info.num_gradients * batch_size / num_data)
+
+    return init, step

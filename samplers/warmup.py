@@ -1,0 +1,147 @@
+"""Warm-up: step size and metric found while the chain moves, with no history kept."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from blackjax.adaptation.mass_matrix import mass_matrix_adaptation
+from blackjax.adaptation.staged_adaptation import build_schedule
+from blackjax.adaptation.step_size import dual_averaging_adaptation
+from jaxtyping import Array, Float, Int, Key
+
+from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, State, Tuning, num_params
+
+type Metric = Literal["identity", "diagonal"]
+
+
+class WarmUp(NamedTuple):
+    """A kernel that tunes another one.
+
+    Attributes:
+        kernel: Runs like any kernel, and therefore stops, resumes and checkpoints like any kernel.
+        tuning_of: (state of the warm-up, tuning it ran with) -> tuning that it found.
+    """
+
+    kernel: Kernel
+    tuning_of: Callable[[State, Tuning], Tuning]
+
+
+class AdaptationState(NamedTuple):
+    """State of a warm-up of one chain.
+
+    Attributes:
+        inner: State of the tuned kernel.
+        step: Warm-up steps taken.
+        step_size: State of dual averaging.
+        metric: Running mean and variance of the current window (Welford), or () when the metric is not adapted.
+    """
+
+    inner: State
+    step: Int[Array, ""]
+    step_size: Any
+    metric: Any
+
+    @property
+    def position(self) -> Position:
+        """Position of the tuned kernel."""
+        return self.inner.position
+
+
+def window_adaptation(
+    kernel: Kernel, *, num_steps: int, target_acceptance_rate: float = 0.8, metric: Metric = "diagonal"
+) -> WarmUp:
+    """Adapt step size (dual averaging) and diagonal metric (Stan's doubling windows) of a kernel, each chain on its own.
+
+    The kernel's tuning must have `step_size` and `inverse_mass_matrix`; if it has `trajectory_length` too, trajectories grow to
+    it over the first half, since early step sizes are small and long trajectories from a poor start are wasted.
+
+    Args:
+        kernel: The kernel to tune.
+        num_steps: Length of the warm-up, >= 1; below 20 steps only the step size is adapted.
+        target_acceptance_rate: In (0, 1).
+        metric: "diagonal" estimates variances; "identity" leaves the metric as it is and adapts the step size alone.
+
+    Returns:
+        The warm-up; when `sample` has run its kernel for `num_steps`, `finish` hands over to the tuned kernel.
+
+    Raises:
+        ValueError: An argument outside its range, or a kernel without a step size.
+
+    References:
+        Hoffman & Gelman 2014, section 3.2 (dual averaging); Stan reference manual, "Automatic parameter tuning" (windows).
+    """
+    if num_steps < 1:
+        raise ValueError(f"a warm-up needs at least one step, got num_steps={num_steps}")
+    if not 0 < target_acceptance_rate < 1:
+        raise ValueError(f"target_acceptance_rate must be between 0 and 1, got {target_acceptance_rate}")
+    if not hasattr(kernel.initial_tuning, "step_size"):
+        raise ValueError("this kernel has no step size to adapt; sample it without warm-up")
+    init, step, tuning_of = _functions(kernel.init, kernel.step, num_steps, target_acceptance_rate, metric)
+    return WarmUp(Kernel(init, step, kernel.initial_tuning), tuning_of)
+
+
+def finish(warmup: WarmUp, run: Run) -> Run:
+    """Hand a finished warm-up over to the kernel that it tuned: same positions, the tuning of each chain its own, next phase."""
+    shared = not isinstance(run.tuning, PerChain)
+    tuning = jax.vmap(warmup.tuning_of, (0, None if shared else 0))(run.state, run.tuning if shared else run.tuning.tuning)
+    return run._replace(state=run.state.inner, tuning=PerChain(tuning), phase=run.phase + 1)
+
+
+@functools.lru_cache(maxsize=64)  # the same functions for the same kernel, so that nothing recompiles
+def _functions(
+    kernel_init: Any, kernel_step: Any, num_steps: int, target_acceptance_rate: float, metric: Metric
+) -> tuple[Any, Any, Any]:
+    start_averaging, update_averaging, averaged = dual_averaging_adaptation(target_acceptance_rate)
+    start_metric, update_metric, end_window = mass_matrix_adaptation(is_diagonal_matrix=True)
+    schedule = [(stage == 1, is_end) for stage, is_end in build_schedule(num_steps)]
+
+    def dual_averaging_from(step_size: Float[Array, ""]) -> Any:
+        return jax.tree.map(
+            lambda x: jnp.asarray(x, jnp.int32 if isinstance(x, int) else jnp.float32), start_averaging(step_size)
+        )
+
+    def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: Tuning) -> AdaptationState:
+        inner = kernel_init(key, position, batch, tuning)
+        moments = ()
+        if metric == "diagonal":
+            inverse_mass = jnp.broadcast_to(tuning.inverse_mass_matrix, (num_params(position),))
+            moments = start_metric(num_params(position), inverse_mass)
+            moments = jax.tree.map(lambda x: jnp.asarray(x, jnp.int32 if isinstance(x, int) else x.dtype), moments)
+        return AdaptationState(inner, jnp.int32(0), dual_averaging_from(tuning.step_size), moments)
+
+    def current(state: AdaptationState, tuning: Tuning, step_size: Float[Array, ""]) -> Tuning:
+        inverse_mass = state.metric.inverse_mass_matrix if metric == "diagonal" else tuning.inverse_mass_matrix
+        return tuning._replace(step_size=step_size, inverse_mass_matrix=inverse_mass)
+
+    def step(
+        key: Key[Array, ""], state: AdaptationState, batch: Batch, tuning: Tuning, step: Int[Array, ""]
+    ) -> tuple[AdaptationState, Info]:
+        trial = current(state, tuning, jnp.exp(state.step_size.log_step_size))
+        if hasattr(tuning, "trajectory_length"):
+            ramp = jnp.minimum(1.0, 2 * (state.step + 1) / num_steps)
+            trial = trial._replace(trajectory_length=ramp * tuning.trajectory_length)
+        inner, info = kernel_step(key, state.inner, batch, trial, step)
+        averaging = update_averaging(state.step_size, jnp.nan_to_num(info.acceptance_rate))
+        moments = state.metric
+        if metric == "diagonal":
+            in_window, is_end = jnp.asarray(schedule)[jnp.minimum(state.step, num_steps - 1)]
+            updated = update_metric(moments, inner.position)
+            moments = jax.tree.map(lambda new, old: jnp.where(in_window, new, old), updated, moments)
+            moments, averaging = jax.lax.cond(
+                is_end,
+                lambda m, a: (end_window(m), dual_averaging_from(averaged(a))),
+                lambda m, a: (m, a),
+                moments,
+                averaging,
+            )
+        return AdaptationState(inner, state.step + 1, averaging, moments), info
+
+    def tuning_of(state: AdaptationState, tuning: Tuning) -> Tuning:
+        found = current(state, tuning, averaged(state.step_size))
+        return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), found, tuning)
+
+    return init, step, tuning_of
