@@ -1,0 +1,39 @@
+"""What is built in, one line each. Imports nothing, so that listing it takes no time."""
+
+MODELS: dict[str, str] = {
+    "mlp": "fully connected network of any depth; tanh, relu, silu or gelu; no hidden layer is a linear model",
+}
+
+PRIORS: dict[str, str] = {
+    "gaussian": "independent Gaussians around zero; one scale, one by layer or pattern, or scaled by fan-in",
+    "distribution": "any scalar numpyro distribution on the real line (StudentT, Laplace, Logistic ...), by its name",
+}
+
+LIKELIHOODS: dict[str, str] = {
+    "categorical": "class probabilities from logits",
+    "gaussian": "Gaussian noise of one scale, fixed or learned with the weights",
+    "heteroscedastic": "Gaussian noise whose scale is the network's second output",
+}
+
+DATASETS: dict[str, str] = {
+    "digits": "8x8 handwritten digits, 1,797 x 64, 10 classes (scikit-learn)",
+    "breast_cancer": "tumour cell nuclei, 569 x 30, 2 classes (scikit-learn)",
+    "wine": "chemical analysis of wines, 178 x 13, 3 classes (scikit-learn)",
+    "diabetes": "disease progression, 442 x 10, regression (scikit-learn)",
+    "uci_boston": "house prices, 506 x 13, regression, 20 splits; has a race-derived column, for published comparisons only",
+    "uci_concrete": "compressive strength, 1,030 x 8, regression, 20 splits",
+    "uci_energy": "heating load, 768 x 8, regression, 20 splits",
+    "uci_kin8nm": "robot arm kinematics, 8,192 x 8, regression, 20 splits",
+    "uci_naval": "compressor decay, 11,934 x 16, regression, 20 splits",
+    "uci_power": "power plant output, 9,568 x 4, regression, 20 splits",
+    "uci_protein": "tertiary structure, 45,730 x 9, regression, 5 splits",
+    "uci_wine_red": "wine quality, 1,599 x 11, regression, 20 splits",
+    "uci_yacht": "yacht hydrodynamics, 308 x 6, regression, 20 splits",
+    "uci_elevators": "aircraft control, 16,599 x 18, regression, 10 folds",
+    "uci_pol": "telecommunications, 15,000 x 26, regression, 10 folds",
+    "uci_skillcraft": "strategy game skill, 3,338 x 19, regression, 10 folds",
+    "uci_keggdirected": "metabolic networks, 48,827 x 20, regression, 10 folds",
+    "uci_airfoil": "airfoil self-noise, 1,503 x 5, regression, seeded 90/10 splits",
+    "uci_bikesharing": "hourly bike rentals, 17,379 x 12, regression, seeded 90/10 splits",
+    "uci_ionosphere": "radar returns, 351 x 34, 2 classes, seeded 90/10 splits",
+}
