@@ -1,0 +1,130 @@
+"""The functions of a posterior over weights, without its numbers: density, predictions, and what is kept of a draw."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Num, PyTree
+
+import samplers
+from bayesnn.models import Params, layer_of, named
+from samplers import Batch, Target, Tempering
+
+
+class Constants(NamedTuple):
+    """Numbers of the density, the constants of its batch.
+
+    Attributes:
+        prior: Of the prior over the network's parameters.
+        extra_prior: Of the prior over what the likelihood learns.
+        extra: Of the likelihood.
+    """
+
+    prior: PyTree
+    extra_prior: PyTree
+    extra: Params
+
+
+class Units(NamedTuple):
+    """Mean and standard deviation of the training targets; 0 and 1 for classification."""
+
+    y_mean: Float[Array, ""]
+    y_scale: Float[Array, ""]
+
+
+class DrawArrays(NamedTuple):
+    """Arrays from which a draw is evaluated; test data standardised."""
+
+    x_test: Float[Array, "point ..."]
+    y_test: Num[Array, " point"]
+    batch: Batch
+    tempering: Tempering
+    units: Units
+
+
+class Form(NamedTuple):
+    """The functions that make a posterior, without any number; compiled programs are cached on it."""
+
+    apply: Callable[[Params, Array], Array]
+    prior: Callable[[Params, PyTree], Array]
+    extra_prior: Callable[[Params, PyTree], Array]
+    log_prob: Callable[[Array, Array, Params], Array]
+    functions: Callable[[Array, Params], dict[str, Array]]
+    extra_names: frozenset[str]
+
+    def split(self, position: Params) -> tuple[Params, Params]:
+        """Return the network's parameters, and what the likelihood learns."""
+        params = {name: value for name, value in position.items() if name not in self.extra_names}
+        return params, {name: position[name] for name in self.extra_names}
+
+    def outputs(self, position: Params, x: Array, constants: Constants) -> tuple[Array, Params]:
+        """Return the network's outputs and the likelihood's extra."""
+        params, extra = self.split(position)
+        return self.apply(params, x), constants.extra | extra
+
+
+@functools.lru_cache(maxsize=64)  # the same functions for the same form, so that nothing recompiles
+def density_functions(form: Form) -> tuple[Callable[..., Array], Callable[..., Array]]:
+    """Return log prior and log likelihood as `samplers.Target` has them."""
+
+    def log_prior(position: Params, constants: Constants) -> Float[Array, ""]:
+        params, extra = form.split(position)
+        return form.prior(params, constants.prior) + form.extra_prior(extra, constants.extra_prior)
+
+    def log_likelihood(position: Params, data: tuple[Array, Array], constants: Constants) -> Float[Array, " n"]:
+        x, y = data
+        outputs, extra = form.outputs(position, x, constants)
+        return form.log_prob(outputs, y, extra)
+
+    return log_prior, log_likelihood
+
+
+@functools.lru_cache(maxsize=64)  # the same function for the same posterior, so that nothing recompiles
+def draw_function(form: Form, target: Target, layers: tuple[str, ...]) -> Callable[[Any, DrawArrays], dict[str, Any]]:
+    """Return the function of a chain's state that `Posterior.save` describes."""
+
+    def draw(state: Any, arrays: DrawArrays) -> dict[str, Any]:
+        position = state.position
+        lp, gradient = jax.value_and_grad(samplers.log_density(target, arrays.batch, arrays.tempering))(position)
+        log_prior, log_likelihood = samplers.log_density_terms(target, position, arrays.batch)
+        constants = arrays.batch.constants
+        outputs, extra = form.outputs(position, arrays.x_test, constants)
+        functions = original_units(form.functions(outputs, extra), arrays.units)
+        test = original_log_likelihood(form, position, arrays.x_test, arrays.y_test, constants, arrays.units)
+        return {
+            "posterior": named(position),
+            "functions": functions | {"log_likelihood": test},
+            "log_prior": log_prior,
+            "log_likelihood": log_likelihood,
+            "lp": lp,
+            "virial": _virials(position, gradient, layers),
+        }
+
+    return draw
+
+
+def original_log_likelihood(
+    form: Form, position: Params, x: Array, y: Array, constants: Constants, units: Units
+) -> Float[Array, " point"]:
+    """Return log densities of targets in original units, given standardised targets: a change of variables."""
+    outputs, extra = form.outputs(position, x, constants)
+    return form.log_prob(outputs, y, extra) - jnp.log(units.y_scale)
+
+
+def original_units(predicted: dict[str, Array], units: Units) -> dict[str, Array]:
+    """Return predictions in original units; probabilities have none."""
+    if "mean" not in predicted:
+        return predicted
+    return predicted | {"mean": predicted["mean"] * units.y_scale + units.y_mean, "scale": predicted["scale"] * units.y_scale}
+
+
+def _virials(position: Params, gradient: Params, layers: tuple[str, ...]) -> Float[Array, " layer"]:
+    sums = dict.fromkeys(layers, jnp.zeros(()))
+    slopes = named(gradient)
+    for name, value in named(position).items():
+        sums[layer_of(name)] -= jnp.sum(value * slopes[name])
+    return jnp.stack(list(sums.values()))
