@@ -94,7 +94,7 @@ def check_tree(tree: xr.DataTree) -> None:
 
     Raises:
         ValueError: No group `posterior`, an unknown kind or task, a temperature that is not positive, variables that lack the
-            dimensions chain and draw or disagree about them, test targets that do not fit the functions.
+            dimensions chain and draw or disagree about them, test targets that do not fit the functions, labels out of range.
     """
     _check_choice("kind", tree.attrs.get("kind"), tuple(KINDS))
     _check_choice("task", tree.attrs.get("task"), TASKS)
@@ -114,10 +114,27 @@ def check_tree(tree: xr.DataTree) -> None:
         raise ValueError(f"all variables need the same chains x draws, got: {found}")
     if 0 in next(iter(sizes)):
         raise ValueError("the run has no draws")
-    if "functions" in tree.children and "observed_data" in tree.children:
-        points = tree["functions"].sizes.get("point"), tree["observed_data"].sizes.get("point")
-        if points[0] != points[1]:
-            raise ValueError(f"functions are given at {points[0]} points and y_test at {points[1]}; they must be the same points")
+    if "functions" in tree.children:
+        _check_functions(tree)
+
+
+def _check_functions(tree: xr.DataTree) -> None:
+    functions = tree["functions"].to_dataset()
+    if ("mean" in functions) != ("scale" in functions):
+        raise ValueError("the functions of a regression are mean and scale; one of them is missing")
+    if "observed_data" not in tree.children:
+        return
+    y = tree["observed_data"].to_dataset()["y_test"]
+    if functions.sizes.get("point") != y.size:
+        raise ValueError(
+            f"functions are given at {functions.sizes.get('point')} points and y_test at {y.size}; they must be the same"
+        )
+    if "probability" in functions:
+        num_classes = functions.sizes["class"]
+        if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= num_classes:
+            raise ValueError(
+                f"y_test must hold integers from 0 to {num_classes - 1}, got {y.dtype} from {y.min().item()} to {y.max().item()}"
+            )
 
 
 def function_names(tree: xr.DataTree) -> list[str]:
