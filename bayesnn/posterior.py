@@ -109,7 +109,7 @@ class Posterior:
             position = begun | self.likelihood.extra_prior.sample(extra_key, extra)
             return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), position, self.like)
 
-        return jax.vmap(one)(jnp.arange(num_chains))
+        return jax.jit(jax.vmap(one))(jnp.arange(num_chains))
 
     def functions(self, position: Params, x: Float[Array, "point ..."]) -> dict[str, Array]:
         """Return what one position predicts.

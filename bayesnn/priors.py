@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree
 
 from bayesnn.errors import did_you_mean
@@ -92,11 +93,10 @@ def gaussian(scale: float | Mapping[str, float] = 1.0, *, location: float = 0.0,
         return _by_parameter(by_pattern, params, normal)
 
     def sample(key: Key[Array, ""], params: Params) -> Params:
-        def draw(leaf_key: Key[Array, ""], leaf: Array, normal: Normal) -> Array:
-            standard = jax.random.normal(leaf_key, leaf.shape, leaf.dtype)
-            return (normal.location + normal.scale * standard).astype(leaf.dtype)
-
-        return jax.tree.map(draw, _keys(key, params), params, constants(params))
+        # All deviates in one call: each call of another shape costs a tenth of a second to compile.
+        flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), params))
+        standard = unravel(jax.random.normal(key, flat.shape, flat.dtype))
+        return jax.tree.map(lambda x, normal: (normal.location + normal.scale * x).astype(x.dtype), standard, constants(params))
 
     def scales(params: Params) -> Params:
         return jax.tree.map(lambda leaf, normal: jnp.full(leaf.shape, normal.scale), params, constants(params))
