@@ -13,7 +13,7 @@ from scipy.special import ndtr
 
 from diagnostics.estimates import SEED, Estimate, difference, mean_score
 from diagnostics.predictive import mixture_moments, predictive_scores, scores
-from diagnostics.trees import check_tree, function_names
+from diagnostics.trees import check_tree, predicted
 
 LARGEST_ENUMERATED = 8  # chains of which all halvings are looked at (35 for 8)
 NUM_RANDOM_SPLITS = 35  # halvings of more chains, drawn with a fixed seed
@@ -167,14 +167,11 @@ def _estimates(pairs: Sequence[Mapping[str, Float[np.ndarray, " point"]]]) -> di
 
 
 def _check_comparable(name: str, tree: xr.DataTree, reference: str, base: xr.DataTree) -> None:
-    if "functions" not in tree.children or "observed_data" not in tree.children or not function_names(tree):
+    names, base_names = (sorted(str(key) for key in predicted(one).data_vars) for one in (tree, base))
+    if not names or "observed_data" not in tree.children:
         raise ValueError(f"run {name} has no predictions (groups functions and observed_data) to compare")
-    if function_names(tree) != function_names(base):
-        raise ValueError(
-            f"run {name} predicts {function_names(tree)} and {reference} {function_names(base)}; they must be of one task"
-        )
+    if names != base_names:
+        raise ValueError(f"run {name} predicts {names} and {reference} {base_names}; they must be of one task")
     ours, theirs = (one["observed_data"].to_dataset()["y_test"].values for one in (tree, base))
     if ours.shape != theirs.shape or not np.array_equal(ours, theirs):
-        raise ValueError(
-            f"runs {name} and {reference} were tested on different points; only runs on the same test set can be compared"
-        )
+        raise ValueError(f"runs {name} and {reference} were tested on different points; compare runs on the same test set")

@@ -120,7 +120,12 @@ def disagreement(
     Args:
         block: Draws.
         ess: Effective sample size of the mean of each chain on its own.
+
+    Returns:
+        [scalar]; NaN for a single chain.
     """
+    if block.shape[1] < 2:
+        return np.full(len(block), np.nan)
     variance = block.var(-1, ddof=1)
     squared_error = np.divide(variance, ess, out=np.zeros_like(variance), where=variance > 0)
     return block.mean(-1).var(-1, ddof=1) / squared_error.mean(-1)
@@ -142,11 +147,11 @@ def batch_correlation(draws: Draws) -> tuple[Float[np.ndarray, "batch batch"], i
     num_batches = min(NUM_BATCHES, num_draws)
     length = num_draws // num_batches
     used = draws[:, : num_batches * length].reshape(num_chains, num_batches, length, -1)
-    means = used.mean(2, dtype=np.float64)
-    means -= means.mean(1, keepdims=True)
-    means = means.reshape(num_chains * num_batches, -1)
     freedom = num_chains * (num_batches - 1)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        means = used.mean(2, dtype=np.float64)
+        means -= means.mean(1, keepdims=True)
+        means = means.reshape(num_chains * num_batches, -1)
         means /= np.sqrt((means**2).sum(0) / freedom)
     means = means[:, np.isfinite(means).all(0)]
     return means @ means.T, means.shape[1]

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from diagnostics import convergence as c
 from diagnostics import stationary
-from diagnostics.trees import check_tree, function_names, layer_of
+from diagnostics.trees import check_tree, layer_of, predicted
 
 TOTAL = "(total)"  # the row of a table that holds all its layers; no parameter path has brackets
 LOW_QUANTILE = 0.05  # "nearly all" scalars: minima over thousands of noisy estimates say nothing
@@ -54,9 +54,15 @@ def scalar_statistics(draws: c.Draws) -> ScalarStatistics:
         draws: (chain, draw, ...).
 
     Returns:
-        Arrays [...] and [chain, ...]; NaN by the rules of `diagnostics.convergence`.
+        Arrays [...] and [chain, ...]; NaN by the rules of `diagnostics.convergence`, except that mean and standard deviation are
+        defined for fewer than 4 draws, too.
     """
-    return ScalarStatistics(*c.over_blocks(_block_statistics, draws))
+    statistics = ScalarStatistics(*c.over_blocks(_block_statistics, draws))
+    if draws.shape[1] >= c.MIN_DRAWS:
+        return statistics
+    with np.errstate(invalid="ignore", over="ignore"):
+        ddof = int(draws.shape[0] * draws.shape[1] > 1)
+        return statistics._replace(mean=draws.mean((0, 1), dtype=float), sd=draws.std((0, 1), dtype=float, ddof=ddof))
 
 
 def _block_statistics(block: c.Block) -> ScalarStatistics:
@@ -115,15 +121,18 @@ def summarise(tree: xr.DataTree) -> xr.DataTree:
     """
     check_tree(tree)
     groups = {}
-    for group, names in (("posterior", list(tree["posterior"].data_vars)), ("functions", function_names(tree))):
-        if names:
-            variables = tree[group].to_dataset()[names]
-            parts = {str(name): Part.of(variable.values) for name, variable in variables.items()}
-            groups[group] = _labelled(variables, parts)
-            groups[f"{group}_layers"] = layer_table(parts, tree[group].sizes["draw"])
+    for group, variables in (("posterior", tree["posterior"].to_dataset()), ("functions", predicted(tree))):
+        if variables.data_vars:
+            groups[group], groups[f"{group}_layers"] = summarise_variables(variables)
     summary = xr.DataTree.from_dict(groups)
     summary.attrs = dict(tree.attrs)
     return summary
+
+
+def summarise_variables(variables: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
+    """Return the statistics of every scalar of some variables (chain, draw, ...), and their `layer_table`."""
+    parts = {str(name): Part.of(variable.values) for name, variable in variables.items()}
+    return _labelled(variables, parts), layer_table(parts, variables.sizes["draw"])
 
 
 def _labelled(variables: xr.Dataset, parts: Mapping[str, Part]) -> xr.Dataset:

@@ -137,9 +137,11 @@ def _check_functions(tree: xr.DataTree) -> None:
             )
 
 
-def function_names(tree: xr.DataTree) -> list[str]:
-    """Return the names of the predicted quantities of a run: all of the group `functions` except its log likelihood."""
-    return [str(name) for name in tree["functions"].data_vars if name != "log_likelihood"] if "functions" in tree.children else []
+def predicted(tree: xr.DataTree) -> xr.Dataset:
+    """Return what a run predicts: its functions except for their log likelihood; empty if it has none."""
+    if "functions" not in tree.children:
+        return xr.Dataset()
+    return tree["functions"].to_dataset().drop_vars("log_likelihood", errors="ignore")
 
 
 def _dataset(

@@ -38,7 +38,7 @@ def healthy_arrays(seed=0, *, num_chains=4, num_draws=400, num_points=20, num_cl
     y_test = np.array([rng.choice(num_classes, p=row) for row in mean])
     layers = {"layer_0": 120, "layer_1": 30}
     # theta . grad U of d Gaussian directions at the nominal temperature: chi-square with d degrees of freedom.
-    virial = np.stack([rng.chisquare(40 * size, shape) / 40 for size in layers.values()], -1)
+    virial = np.stack([rng.chisquare(size, shape) for size in layers.values()], -1)
     return {
         "posterior": {
             "layer_0.kernel": weights[..., :100].reshape(*shape, 20, 5),

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from diagnostics.trees import check_tree, function_names, layer_of, make_tree
+from diagnostics.trees import check_tree, layer_of, make_tree, predicted
 
 ATTRS = {"kind": "mcmc", "task": "density"}
 
@@ -34,8 +34,8 @@ def test_layers_can_be_given_when_weights_were_not_all_kept():
 
 
 def test_functions_are_all_but_the_log_likelihood(simulate):
-    assert function_names(simulate.healthy_tree()) == ["probability"]
-    assert function_names(make_tree(attrs=ATTRS, posterior={"x": np.zeros((2, 5))})) == []
+    assert list(predicted(simulate.healthy_tree()).data_vars) == ["probability"]
+    assert not predicted(make_tree(attrs=ATTRS, posterior={"x": np.zeros((2, 5))})).data_vars
 
 
 def test_a_tree_survives_a_netcdf_like_round_trip(simulate):
@@ -57,8 +57,16 @@ def test_a_tree_survives_a_netcdf_like_round_trip(simulate):
         ({"sample_stats": {"virial": np.zeros((2, 4, 3))}}, "virial has 3 layers, expected 1: w"),
         ({"functions": {"probability": np.zeros((2, 4, 3))}}, r"probability must have dimensions \(chain, draw, point, class\)"),
         (
-            {"functions": {"mean": np.zeros((2, 4, 3))}, "observed_data": {"y_test": np.zeros(5)}},
+            {
+                "functions": {"mean": np.zeros((2, 4, 3)), "scale": np.ones((2, 4, 3))},
+                "observed_data": {"y_test": np.zeros(5)},
+            },
             "at 3 points and y_test at 5",
+        ),
+        ({"functions": {"mean": np.zeros((2, 4, 3))}}, "mean and scale; one of them is missing"),
+        (
+            {"functions": {"probability": np.full((2, 4, 3, 2), 0.5)}, "observed_data": {"y_test": np.array([0, 1, 2])}},
+            "integers from 0 to 1, got int64 from 0 to 2",
         ),
         ({"posterior": {"w": np.zeros((2, 0))}}, "no draws"),
     ],
