@@ -1,0 +1,421 @@
+"""The posterior: against hand-written float64 references, closed forms, finite differences, and itself in other guises."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+from flax import linen, nnx
+
+import samplers
+from bayesnn import data, likelihoods, models, priors
+from bayesnn.posterior import posterior
+from samplers import Tempering
+
+
+def regression_data(num_train=60, num_test=8, num_features=3):
+    rng = np.random.default_rng(1)
+    x = rng.normal(2.0, 3.0, (num_train + num_test, num_features))
+    y = 40 * np.sin(x[:, 0]) + 10 * x[:, 1] + rng.normal(0, 5, len(x)) + 300
+    return data.from_arrays(x[:num_train], y[:num_train], x[num_train:], y[num_train:], name="sines")
+
+
+def class_data(num_train=90, num_test=7, num_features=4, num_classes=3):
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(num_train + num_test, num_features))
+    y = np.argmax(x[:, :num_classes] + rng.normal(size=(len(x), num_classes)), axis=1)
+    return data.from_arrays(x[:num_train], y[:num_train], x[num_train:], y[num_train:], name="blobs")
+
+
+def make(likelihood, dataset, *, widths=(5,), prior=None, **settings):
+    model = models.mlp(widths, likelihood.num_outputs(dataset), "tanh")
+    return posterior(model, priors.gaussian(0.7) if prior is None else prior, likelihood, dataset, **settings)
+
+
+def position_of(p, seed=3):
+    rng = np.random.default_rng(seed)
+    return jax.tree.map(lambda x: jnp.asarray(0.5 * rng.normal(size=x.shape), x.dtype), p.like)
+
+
+def value_and_gradient(p, position):
+    """Of the tempered log density, as one compiled program."""
+
+    @jax.jit
+    def program(position, batch, tempering):
+        return jax.value_and_grad(samplers.log_density(p.target, batch, tempering))(position)
+
+    return program(position, p.batch, p.tempering)
+
+
+def reference_gradient(position, x, y, scale):
+    """Log density and gradient of a tanh network with one hidden layer and class labels, by hand, float64."""
+    w = {name: np.asarray(value, np.float64) for name, value in models.named(position).items()}
+    x = x.astype(np.float64)
+    hidden = np.tanh(x @ w["layer_0.kernel"] + w["layer_0.bias"])
+    log_p = scipy.special.log_softmax(hidden @ w["layer_1.kernel"] + w["layer_1.bias"], axis=1)
+    value = log_p[np.arange(len(y)), y].sum() + sum(scipy.stats.norm.logpdf(v, 0, scale).sum() for v in w.values())
+    error = np.eye(log_p.shape[1])[y] - np.exp(log_p)
+    back = error @ w["layer_1.kernel"].T * (1 - hidden**2)
+    gradient = {
+        "layer_0.bias": back.sum(0),
+        "layer_0.kernel": x.T @ back,
+        "layer_1.bias": error.sum(0),
+        "layer_1.kernel": hidden.T @ error,
+    }
+    return value, {name: slope - w[name] / scale**2 for name, slope in gradient.items()}
+
+
+def test_value_and_gradient_equal_a_reference_by_hand():
+    dataset = class_data()
+    p = make(likelihoods.categorical(), dataset)
+    position = position_of(p)
+    value, gradient = value_and_gradient(p, position)
+    expected, slopes = reference_gradient(position, dataset.x_train, dataset.y_train, 0.7)
+    assert float(value) == pytest.approx(expected, rel=1e-6)  # 150 float32 terms: random rounding of about 1e-7 of the total
+    largest = max(np.abs(slope).max() for slope in slopes.values())
+    for name, slope in models.named(gradient).items():
+        # Sums over 90 examples of order 1 terms in float32, relative to the largest entry.
+        np.testing.assert_allclose(slope, slopes[name], atol=2e-6 * largest)
+
+
+def test_in_double_precision_it_is_the_reference_to_rounding():
+    dataset = class_data()
+    with jax.enable_x64(True):
+        p = make(likelihoods.categorical(), dataset, microbatch=32)
+        position = position_of(p)
+        assert all(leaf.dtype == jnp.float64 for leaf in jax.tree.leaves((position, p.batch.data[0], p.batch.constants)))
+        value, gradient = value_and_gradient(p, position)
+        expected, slopes = reference_gradient(position, dataset.x_train, dataset.y_train, 0.7)
+        # The prior's scale 0.7 and the temperatures are exact in float64; what is left is rounding, 2e-16 of about 150 terms.
+        assert float(value) == pytest.approx(expected, rel=1e-13)
+        for name, slope in models.named(gradient).items():
+            np.testing.assert_allclose(slope, slopes[name], rtol=1e-11, atol=1e-11)
+
+
+def test_temperatures_enter_as_stated():
+    p = make(likelihoods.categorical(), class_data(), temperature=0.25, likelihood_temperature=4.0)
+    position = position_of(p)
+    log_prior, log_likelihood = p.terms(position)
+    tempered, _ = value_and_gradient(p, position)
+    assert float(tempered) == pytest.approx((float(log_prior) + float(log_likelihood) / 4) / 0.25, rel=1e-6)
+
+
+class NNXNet(nnx.Module):
+    def __init__(self, rngs):
+        self.layer_0 = nnx.Linear(4, 5, rngs=rngs)
+        self.layer_1 = nnx.Linear(5, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.layer_1(jnp.tanh(self.layer_0(x)))
+
+
+class LinenNet(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(3, name="layer_1")(jnp.tanh(linen.Dense(5, name="layer_0")(x)))
+
+
+def _pair_init(key, x):
+    return {
+        "layer_0": {"kernel": jnp.ones((4, 5)), "bias": jnp.ones(5)},
+        "layer_1": {"kernel": jnp.ones((5, 3)), "bias": jnp.ones(3)},
+    }
+
+
+def _pair_apply(params, x):
+    for name in ("layer_0", "layer_1"):
+        x = x @ params[name]["kernel"] + params[name]["bias"]
+        x = jnp.tanh(x) if name == "layer_0" else x
+    return x
+
+
+@pytest.mark.parametrize("guise", [NNXNet(nnx.Rngs(0)), NNXNet, LinenNet(), (_pair_init, _pair_apply)])
+def test_the_same_weights_have_the_same_density_in_every_guise(guise):
+    dataset = class_data()
+    p = make(likelihoods.categorical(), dataset)
+    other = posterior(guise, priors.gaussian(0.7), likelihoods.categorical(), dataset)
+    assert jax.tree.map(jnp.shape, p.like) == jax.tree.map(jnp.shape, other.like)
+    position = position_of(p)
+    both = [value_and_gradient(q, position) for q in (p, other)]
+    # The same arithmetic; Flax adds its biases by another primitive, so a last bit may differ.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-5), *both)
+
+
+def linear_gaussian(p, noise, scale):
+    """Return posterior mean, covariance and log evidence of the linear model, in closed form; columns: bias, kernel."""
+    x = np.column_stack([np.ones(p.dataset.num_data), p.dataset.x_train.astype(np.float64)])
+    y = p.dataset.y_train.astype(np.float64)
+    covariance = np.linalg.inv(x.T @ x / noise**2 + np.eye(x.shape[1]) / scale**2)
+    evidence = scipy.stats.multivariate_normal.logpdf(y, np.zeros(len(y)), noise**2 * np.eye(len(y)) + scale**2 * x @ x.T)
+    return covariance @ x.T @ y / noise**2, covariance, evidence
+
+
+def linear_posterior(**settings):
+    return make(likelihoods.gaussian(0.6), regression_data(), widths=(), prior=priors.gaussian(1.5), **settings)
+
+
+def linear_position(theta):
+    return {"layer_0": {"bias": jnp.asarray(theta[:1]), "kernel": jnp.asarray(theta[1:, None])}}
+
+
+def test_the_linear_model_has_its_closed_form_posterior_and_evidence():
+    with jax.enable_x64(True):
+        p = linear_posterior()
+        mean, covariance, evidence = linear_gaussian(p, 0.6, 1.5)
+        for theta in np.random.default_rng(0).multivariate_normal(mean, 4 * covariance, 5):
+            log_prior, log_likelihood = p.terms(linear_position(theta))
+            log_posterior = scipy.stats.multivariate_normal.logpdf(theta, mean, covariance)
+            # Bayes' theorem at every theta; float64 rounding of terms of order 100.
+            assert float(log_prior + log_likelihood) - log_posterior == pytest.approx(evidence, abs=1e-9)
+
+
+class State(NamedTuple):
+    """What `save` needs of a sampler's state."""
+
+    position: dict
+
+
+def saved(p, position, test_points=None):
+    save = p.save(test_points)
+    return jax.jit(save.function)(State(position), save.arrays)
+
+
+def test_virials_of_exact_draws_count_the_scalars_and_those_of_a_wrong_temperature_do_not():
+    with jax.enable_x64(True):
+        p = linear_posterior(temperature=0.5)
+        mean, covariance, _ = linear_gaussian(p, 0.6, 1.5)
+        save = p.save()
+        virials = jax.jit(jax.vmap(lambda theta: save.function(State(linear_position(theta)), save.arrays)["virial"]))
+        sizes = np.array(list(p.layers.values()))
+        for temperature, is_right in ((0.5, True), (1.0, False)):
+            draws = np.random.default_rng(1).multivariate_normal(mean, temperature * covariance, 4000)
+            found = np.asarray(virials(draws))
+            z = (found.mean(0) - sizes) / (found.std(0) / np.sqrt(len(draws)))
+            assert (np.abs(z) < 5).all() == is_right
+
+
+KINDS = {
+    "categorical": likelihoods.categorical(),
+    "learned": likelihoods.gaussian("learned"),
+    "heteroscedastic": likelihoods.heteroscedastic(),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_virials_are_directional_derivatives_of_the_tempered_potential(kind):
+    likelihood = KINDS[kind]
+    with jax.enable_x64(True):
+        dataset = class_data() if kind == "categorical" else regression_data()
+        p = make(likelihood, dataset, temperature=0.5, likelihood_temperature=2.0, microbatch=40)
+        position = position_of(p)
+        draw = saved(p, position)
+        assert list(p.layers) == ["layer_0", "layer_1"] + (["noise"] if kind == "learned" else [])
+
+        def potential(layer, factor):
+            scaled = position | {layer: jax.tree.map(lambda x: factor * x, position[layer])}
+            log_prior, log_likelihood = p.terms(scaled)
+            return -(float(log_prior) + float(log_likelihood) / 2.0) / 0.5
+
+        h = 1e-5
+        for layer, virial in zip(p.layers, draw["virial"], strict=True):
+            difference = (potential(layer, 1 + h) - potential(layer, 1 - h)) / (2 * h)
+            # Central difference: rounding 2e-16 * 1e3 / h and truncation of order h^2.
+            assert float(virial) == pytest.approx(difference, rel=1e-6, abs=1e-6)
+        assert float(draw["lp"]) == pytest.approx(-potential("layer_0", 1.0), rel=1e-12)
+
+
+def test_a_draw_of_classification():
+    p = make(likelihoods.categorical(), class_data())
+    position = position_of(p)
+    draw = saved(p, position, test_points=4)
+    assert list(draw["posterior"]) == sorted(models.named(position))
+    np.testing.assert_array_equal(draw["posterior"]["layer_0.kernel"], position["layer_0"]["kernel"])
+    probability = np.asarray(draw["functions"]["probability"])
+    assert probability.shape == (4, 3)
+    labels = p.observed(4)
+    np.testing.assert_array_equal(labels, p.dataset.y_test[:4])
+    np.testing.assert_allclose(
+        draw["functions"]["log_likelihood"], np.log(probability[np.arange(4), labels]), rtol=1e-5, atol=1e-6
+    )
+    log_prior, log_likelihood = p.terms(position)
+    np.testing.assert_allclose((draw["log_prior"], draw["log_likelihood"]), (log_prior, log_likelihood), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "likelihood", [likelihoods.gaussian(0.3), likelihoods.gaussian("learned"), likelihoods.heteroscedastic()]
+)
+def test_predictions_and_test_densities_are_in_original_units(likelihood):
+    p = make(likelihood, regression_data())
+    position = position_of(p)
+    functions = p.functions(position, p.dataset.x_test)
+    y = p.observed()
+    np.testing.assert_allclose(y.mean(), 300, atol=5 * 30 / np.sqrt(8))  # the data's own mean and scale
+    expected = scipy.stats.norm.logpdf(y, np.asarray(functions["mean"], np.float64), np.asarray(functions["scale"], np.float64))
+    # Means near 300 are rounded by 2e-5, which moves a density of scale 3 or more by at most 5 sd / 3 * 2e-5.
+    np.testing.assert_allclose(p.test_log_likelihood(position, p.dataset.x_test, y), expected, rtol=1e-4, atol=1e-4)
+    draw = saved(p, position)["functions"]
+    np.testing.assert_allclose(draw["log_likelihood"], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(draw["mean"], functions["mean"], rtol=1e-6)
+    raw_outputs = p.model.apply(p.form.split(position)[0], p.dataset.x_test)
+    np.testing.assert_allclose(functions["mean"], raw_outputs[:, 0] * p.dataset.y_scale + p.dataset.y_mean, rtol=1e-5)
+
+
+def test_rescaled_targets_give_the_same_posterior_and_rescaled_predictions():
+    dataset = regression_data()
+    raw = [dataset.x_train * dataset.x_scale + dataset.x_mean, dataset.original_units(dataset.y_train)]
+    raw += [dataset.x_test * dataset.x_scale + dataset.x_mean, dataset.original_units(dataset.y_test)]
+    p = make(likelihoods.heteroscedastic(), data.from_arrays(*raw))
+    q = make(likelihoods.heteroscedastic(), data.from_arrays(raw[0], 1000 * raw[1], raw[2], 1000 * raw[3]))
+    position = position_of(p)
+    np.testing.assert_allclose(p.terms(position), q.terms(position), rtol=1e-6)
+    one, other = saved(p, position)["functions"], saved(q, position)["functions"]
+    np.testing.assert_allclose(other["mean"], 1000 * one["mean"], rtol=1e-5)
+    np.testing.assert_allclose(other["log_likelihood"], one["log_likelihood"] - np.log(1000), rtol=1e-5, atol=1e-4)
+
+
+def test_learned_noise_has_the_gradient_of_its_formula():
+    dataset = regression_data()
+    p = make(likelihoods.gaussian("learned"), dataset)
+    position = position_of(p)
+    _, gradient = value_and_gradient(p, position)
+    params, extra = p.form.split(position)
+    residual = dataset.y_train - np.asarray(p.model.apply(params, dataset.x_train), np.float64)[:, 0]
+    log_scale = float(extra["noise"]["log_scale"])
+    expected = np.sum(residual**2 / np.exp(2 * log_scale) - 1) - (log_scale + 1)  # likelihood, and the prior N(-1, 1)
+    assert float(gradient["noise"]["log_scale"]) == pytest.approx(expected, rel=1e-5)
+    assert p.num_params == p.layers["layer_0"] + p.layers["layer_1"] + 1
+    scales = p.prior_scales()
+    assert float(scales["noise"]["log_scale"]) == 1.0
+    np.testing.assert_allclose(scales["layer_0"]["kernel"], 0.7, rtol=1e-6)
+
+
+def test_padding_to_microbatches_and_blocks_changes_no_density():
+    dataset = regression_data(num_train=61)
+    whole = make(likelihoods.gaussian(0.3), dataset)
+    position = position_of(whole)
+    expected = value_and_gradient(whole, position)
+    for settings in ({"microbatch": 16}, {"microbatch": 1000}, {"data_blocks": 4}, {"data_blocks": 2, "microbatch": 10}):
+        p = make(likelihoods.gaussian(0.3), dataset, **settings)
+        found = value_and_gradient(p, position)
+        assert float(p.batch.weight.sum()) == 61
+        # The same float32 terms in another order.
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4), found, expected)
+
+
+def test_posteriors_that_differ_in_numbers_share_their_functions():
+    dataset = regression_data()
+    p = make(likelihoods.gaussian(0.3), dataset)
+    others = [
+        make(likelihoods.gaussian(0.1), dataset, temperature=0.5),
+        make(likelihoods.gaussian(0.3), dataset, prior=priors.gaussian({"layer_0": 0.1, "*": 2.0})),
+    ]
+    density = jax.jit(lambda position, batch, tempering: samplers.log_density(p.target, batch, tempering)(position))
+    position = position_of(p)
+    values = {float(density(position, p.batch, p.tempering))}
+    for other in others:
+        assert other.target == p.target
+        assert hash(other.target) == hash(p.target)
+        assert other.save().function is p.save().function
+        values.add(float(density(position, other.batch, other.tempering)))
+    assert len(values) == 3
+    assert density._cache_size() == 1
+    assert make(likelihoods.gaussian("learned"), dataset).target != p.target
+
+
+def test_starts_from_the_prior_and_from_the_model():
+    p = make(likelihoods.gaussian("learned"), regression_data(), widths=(400,))
+    starts = p.init(jax.random.key(0), 3)
+    kernel = starts["layer_0"]["kernel"]
+    assert kernel.shape == (3, 3, 400)
+    # 3,600 draws: the sample standard deviation has a relative standard error of 1 / sqrt(2 * 3600) = 1.2 %.
+    assert abs(float(kernel.std()) / 0.7 - 1) < 5 * 0.012
+    model_starts = p.init(jax.random.key(0), 3, "model")
+    assert not model_starts["layer_0"]["bias"].any()
+    assert len(np.unique(model_starts["layer_0"]["kernel"][:, 0, 0])) == 3
+    # A chain's start does not depend on how many there are.
+    jax.tree.map(lambda few, many: np.testing.assert_array_equal(few, many[:2]), p.init(jax.random.key(0), 2), starts)
+    with pytest.raises(ValueError, match="unknown start 'priors'; did you mean 'prior'"):
+        p.init(jax.random.key(0), 2, "priors")
+
+
+def test_draws_come_from_a_sampler_and_go_back_to_positions():
+    p = make(likelihoods.gaussian("learned"), regression_data())
+    kernel = samplers.hmc(p.target, step_size=0.01, trajectory_length=0.1, tempering=p.tempering)
+    positions = p.init(jax.random.key(0), 2)
+    draws = samplers.sample(jax.random.key(1), kernel, positions, p.batch, num_steps=3, save=p.save(5)).draws
+    assert draws["virial"].shape == (2, 3, 3)
+    assert draws["functions"]["log_likelihood"].shape == (2, 3, 5)
+    back = p.unflatten(draws["posterior"])
+    assert jax.tree.map(np.shape, back) == jax.tree.map(lambda x: (2, 3, *x.shape), p.like)
+    last = jax.tree.map(lambda x: jnp.asarray(x[1, 2]), back)
+    np.testing.assert_allclose(p.functions(last, p.dataset.x_test[:5])["mean"], draws["functions"]["mean"][1, 2], rtol=1e-5)
+    assert float(samplers.log_density(p.target, p.batch, p.tempering)(last)) == pytest.approx(draws["lp"][1, 2], rel=1e-5)
+
+
+def test_weights_that_do_not_fit_are_refused():
+    p = make(likelihoods.gaussian(0.3), regression_data())
+    weights = models.named(position_of(p))
+    with pytest.raises(ValueError, match=r"missing \['layer_0.bias'\], unknown \['layer_0.scale'\]"):
+        p.unflatten({name.replace("layer_0.bias", "layer_0.scale"): value for name, value in weights.items()})
+    with pytest.raises(ValueError, match=r"layer_0.bias have shape \(6,\), expected \(..., 5\)"):
+        p.unflatten(weights | {"layer_0.bias": np.zeros(6)})
+
+
+def _integer_init(key, x):
+    return {"w": jnp.ones((3, 1)), "count": jnp.arange(3)}
+
+
+def _clashing_init(key, x):
+    return {"noise": jnp.ones((3, 1))}
+
+
+def _clashing_apply(params, x):
+    return x @ next(iter(params.values()))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": models.mlp([4], 3)}, r"sines have shape \(60, 3\), but the likelihood \(Gaussian.*\) needs \(60, 1\)"),
+        ({"model": (lambda key, x: {"w": jnp.ones(3)}, lambda p, x: x @ p["w"])}, r"have shape \(60,\)"),
+        ({"likelihood": likelihoods.categorical()}, "categorical\\) is for classification, sines for regression"),
+        ({"model": (_integer_init, lambda p, x: x @ p["w"])}, "parameter count has dtype int32"),
+        (
+            {"model": (_clashing_init, _clashing_apply), "likelihood": likelihoods.gaussian("learned")},
+            "both network and likelihood have parameters named noise",
+        ),
+        ({"model": models.Model(lambda key, x: [jnp.ones((3, 1))], lambda p, x: x @ p[0])}, "no nested dict of names"),
+        ({"prior": priors.gaussian({"layer_7": 1.0, "*": 1.0})}, "pattern layer_7 takes no parameter"),
+        ({"microbatch": 0}, "microbatch must be at least 1, got 0"),
+        ({"data_blocks": 3}, "data_blocks must be a power of two, got 3"),
+        ({"temperature": 0.0}, "temperature must be positive, got 0.0"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(change, message):
+    parts = {"model": models.mlp([4], 1), "prior": priors.gaussian(), "likelihood": likelihoods.gaussian(0.1)}
+    with pytest.raises(ValueError, match=message):
+        posterior(**(parts | {"dataset": regression_data()} | change))
+
+
+@pytest.mark.parametrize("test_points", [0, 9])
+def test_test_points_are_checked(test_points):
+    with pytest.raises(ValueError, match=f"test_points must be from 1 to 8 for sines, got {test_points}"):
+        make(likelihoods.gaussian(0.3), regression_data()).save(test_points)
+
+
+def test_a_prior_without_variance_has_no_scales():
+    p = make(likelihoods.gaussian(0.3), regression_data(), prior=priors.from_name("Cauchy"))
+    assert p.prior_scales() is None
+    assert np.isfinite(float(p.terms(position_of(p))[0]))
+
+
+def test_at_infinite_likelihood_temperature_it_is_the_prior():
+    p = make(likelihoods.gaussian(0.3), regression_data(), likelihood_temperature=float("inf"))
+    position = position_of(p)
+    assert float(samplers.log_density(p.target, p.batch, p.tempering)(position)) == float(p.terms(position)[0])
+    assert p.tempering == Tempering.at(1.0, float("inf"))
