@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Num
 
 from bayesnn.data import Dataset, Task
@@ -42,7 +43,7 @@ class Likelihood(NamedTuple):
         functions: (outputs [n, output], extra) -> what is predicted: {"probability": [n, class]}, or {"mean": [n],
             "scale": [n]} in standardised units.
         description: One line.
-        extra_constants: Nested dict of arrays: constants of the batch.
+        extra_constants: Nested dict of NumPy arrays, which become constants of the batch.
         extra_params: Nested dict of arrays: parameters sampled with the weights, at some start; of no weight's name.
         extra_prior: Their prior.
     """
@@ -78,13 +79,13 @@ def gaussian(noise: float | Literal["learned"] = "learned") -> Likelihood:
         ValueError: A noise that is not positive and finite.
     """
     if noise == "learned":
-        log_scale = {"noise": {"log_scale": jnp.asarray(LOG_NOISE_LOCATION, float)}}
+        log_scale = {"noise": {"log_scale": np.asarray(LOG_NOISE_LOCATION)}}
         prior = gaussian_prior(LOG_NOISE_SCALE, location=LOG_NOISE_LOCATION)
         extra: dict[str, Any] = {"description": "Gaussian, learned noise", "extra_params": log_scale, "extra_prior": prior}
     elif isinstance(noise, str) or not 0 < noise < math.inf:
         raise ValueError(f"noise must be positive and finite, or 'learned'; got {noise!r}")
     else:
-        log_scale = {"noise": {"log_scale": jnp.asarray(math.log(noise), float)}}
+        log_scale = {"noise": {"log_scale": np.asarray(math.log(noise))}}
         extra = {"description": f"Gaussian, noise {noise:g} of the targets' sd", "extra_constants": log_scale}
     return Likelihood("regression", _one_output, _gaussian_log_prob, _gaussian_functions, **extra)
 
