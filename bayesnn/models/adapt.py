@@ -91,7 +91,7 @@ def _from_nnx(module: nnx.Module, make: Callable[..., nnx.Module] | None, inputs
         graph, variables, others = cast(Any, nnx.split(module, nnx.Param, ...))
         return graph, nnx.to_pure_dict(variables), others
 
-    graph, weights, others = split(module)
+    graph, weights, others = split(nnx.clone(module))  # a copy, or training the module further would change the density
     container = Container.of(weights)
 
     def init(key: Key[Array, ""], inputs: Array) -> Params:

@@ -74,7 +74,7 @@ def test_the_mlp_is_its_formula(widths, activation):
         hidden = hidden @ np.asarray(layer["kernel"], np.float64) + np.asarray(layer["bias"], np.float64)
         hidden = REFERENCE[activation](hidden) if index < len(widths) else hidden
     # Float32 dot products of at most 6 terms through 4 layers: some tens of roundings of 6e-8, relative to the largest output.
-    np.testing.assert_allclose(model.apply(params, X), hidden, atol=1e-5 * np.abs(hidden).max())
+    np.testing.assert_allclose(jax.jit(model.apply)(params, X), hidden, atol=1e-5 * np.abs(hidden).max())
 
 
 def test_the_mlp_begins_as_flax_does():
@@ -112,6 +112,19 @@ def test_nnx_weights_become_one_plain_dict_and_back():
     new = random_like(params)
     expected = np.tanh(X @ new["hidden"]["0"]["kernel"] + new["hidden"]["0"]["bias"]) @ new["out"]["kernel"] + new["out"]["bias"]
     np.testing.assert_allclose(model.apply(new, X), expected, rtol=1e-5, atol=1e-5)  # a dozen float32 roundings of order-1 terms
+
+
+def test_training_a_module_further_changes_nothing():
+    module = NNXNet(nnx.Rngs(0), norm=nnx.BatchNorm)
+    module.eval()
+    model = models.as_model(module, X)
+    params = model.init(jax.random.key(0), X)
+    before = model.apply(params, X)
+    module.train()
+    module(5 * X)
+    module.eval()
+    assert not np.allclose(module(X), before)
+    np.testing.assert_array_equal(model.apply(params, X), before)
 
 
 def test_a_function_that_makes_nnx_modules_initialises_by_the_key():
