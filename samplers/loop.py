@@ -64,6 +64,7 @@ def sample(
     chain_block: int | None = None,
     first_chain: int = 0,
     chunk_seconds: float = 1.0,
+    chunk_draws: int | None = None,
     throw: bool = True,
 ) -> Result:
     """Run all chains for a number of steps.
@@ -89,6 +90,8 @@ def sample(
         chain_block: Chains that move together in one vmap. Defaults to 1 on a CPU and to all chains of a device elsewhere.
         first_chain: Global index of the first chain, so that several jobs can add chains to one study.
         chunk_seconds: Aim for the wall time between two looks of the host.
+        chunk_draws: At most so many draws a chunk; by default as many as fit into 64 MiB. Compiled in: calls that share it, and
+            differ in `num_steps`, share one program.
         throw: Raise when a chain leaves the finite numbers; otherwise only count it in `run.health`.
 
     Returns:
@@ -117,7 +120,7 @@ def sample(
     sampler = meshes.lift(sampler, layout.chain_block) if isinstance(sampler, Kernel) else sampler
     save_arrays, fold_arrays = (save.arrays if save else ()), (fold.arrays if fold else ())
 
-    capacity = _capacity(save, run.state, num_steps // thin)
+    capacity = chunk_draws or _capacity(save, run.state, num_steps // thin)
     program = _chunk_program(
         sampler.step,
         save.function if save else None,

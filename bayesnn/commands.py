@@ -1,0 +1,161 @@
+"""What each command does."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bayesnn.config import Imported, RunConfig
+from bayesnn.errors import UsageError
+from bayesnn.imports import is_import_path, source_of
+from bayesnn.run_folder import RunFolder, write_atomically
+
+if TYPE_CHECKING:
+    from diagnostics.claims import Finding
+
+COLOURS = {"pass": "green", "supported": "green", "fail": "red", "contradicted": "red", "inconclusive": "yellow"}
+
+
+def prepare(threads: int | None = None) -> None:
+    """Set JAX up, before it is imported: a device a core, a compilation cache on disk.
+
+    Args:
+        threads: Size of the CPU thread pool of the run that is continued: with another size, last bits of draws differ.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bayesnn" / "xla"
+    defaults = {
+        "JAX_NUM_CPU_DEVICES": str(len(os.sched_getaffinity(0))),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    } | ({"PJRT_NPROC": str(threads)} if threads else {})
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def run(experiment: str, config: RunConfig, name: str, runs: Path) -> int:
+    """Sample an experiment into a new folder."""
+    path = runs / (name or default_name(experiment))
+    RunFolder.refuse_existing(path)
+    prepare()
+    return _finish(sample_into(path, experiment, config))
+
+
+def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
+    """Make a run folder and bring the run to its end; return its state."""
+    from bayesnn import manifest
+    from bayesnn.build import build_method, build_problem
+    from bayesnn.execute import execute
+    from bayesnn.progress import Reporter
+
+    sources = _sources(experiment, config)
+    problem = build_problem(config)
+    method = build_method(config, problem)
+    facts = {
+        "experiment": experiment,
+        "sources": {name: digest for name, (_, digest) in sources.items()},
+        "problem": problem.description,
+        "launches": [manifest.launch()],
+    }
+    copies = {Path(name.partition(":")[0]).name: text for name, (text, _) in sources.items()}
+    folder = RunFolder.create(path, config, facts, copies)
+    return execute(folder, problem, method, Reporter(str(path), console()))
+
+
+def resume(folder: RunFolder, *, accept_changed_code: bool) -> int:
+    """Continue a run from its last commit."""
+    facts = folder.manifest
+    config = folder.config
+    changed = [name for name, digest in facts["sources"].items() if source_of(name)[1] != digest]
+    if changed and not accept_changed_code:
+        raise UsageError(
+            f"{', '.join(changed)} changed since this run began; its remaining draws would come from other code: restore it "
+            f"(a copy is in {folder.path / 'source'}), or say --accept-changed-code"
+        )
+    prepare(facts["launches"][0]["cpu_threads"])
+    from bayesnn import manifest
+    from bayesnn.build import build_method, build_problem
+    from bayesnn.execute import execute
+    from bayesnn.progress import Reporter
+
+    now = manifest.launch()
+    if differences := manifest.differences(facts["launches"][-1], now) + [f"accepted: {name}" for name in changed]:
+        print(f"bayesnn: warning: other than when this run last ran: {'; '.join(differences)} (recorded)", file=sys.stderr)
+    problem = build_problem(config)
+    if problem.description != facts["problem"]:
+        raise UsageError(f"the data or the model changed since this run began: {facts['problem']} is now {problem.description}")
+    folder.write_manifest({**facts, "launches": [*facts["launches"], {**now, "differences": differences}]})
+    state = execute(folder, problem, build_method(config, problem), Reporter(str(folder.path), console()))
+    return _finish(state)
+
+
+def audit(folder: RunFolder, claims: Sequence[str] = ()) -> int:
+    """Judge a run, write findings.json, print the verdicts, and return the exit status."""
+    from bayesnn.load import read_tree
+    from diagnostics.standard import HEALTH, overall
+    from diagnostics.standard import audit as judge
+
+    chosen = [_named(HEALTH, name, "claim") for name in claims or HEALTH]
+    tree = read_tree(folder)
+    findings = judge(tree, chosen)
+    write_findings(folder, findings)
+    print_findings(findings, str(folder.path))
+    return 0 if overall(findings) == "pass" else 1
+
+
+def write_findings(folder: RunFolder, findings: Sequence[Finding]) -> None:
+    """Write findings.json."""
+    write_atomically(folder.path / "findings.json", json.dumps([finding.to_dict() for finding in findings], indent=1))
+
+
+def print_findings(findings: Sequence[Finding], title: str) -> None:
+    """Print verdicts as a table."""
+    table = Table(title=title, title_justify="left", show_lines=False, pad_edge=False, box=None)
+    for column in ("verdict", "claim", "what was found"):
+        table.add_column(column, overflow="fold")
+    for finding in findings:
+        colour = COLOURS.get(finding.verdict, "dim")
+        table.add_row(f"[{colour}]{finding.verdict}[/]", finding.claim, finding.note)
+    console().print(table)
+
+
+def console() -> Console:
+    """Return where people read."""
+    return Console(highlight=False)
+
+
+def default_name(experiment: str) -> str:
+    """Return the folder name of an experiment: its own, or its function's."""
+    return experiment.rpartition(":")[2].replace("_", "-") if is_import_path(experiment) else experiment
+
+
+def _finish(state: str) -> int:
+    return 0 if state == "complete" else 130
+
+
+def _sources(experiment: str, config: RunConfig) -> dict[str, tuple[str, str]]:
+    parts = (config.model, config.prior, config.likelihood, config.density)
+    names = [experiment, config.data.name, *(part.source for part in parts if isinstance(part, Imported))]
+    return {name: source_of(name) for name in dict.fromkeys(names) if is_import_path(name)}
+
+
+def _named(registry: Any, name: str, what: str) -> Any:
+    from bayesnn.errors import did_you_mean
+
+    if name not in registry:
+        raise UsageError(f"unknown {what} {name!r}{did_you_mean(name, registry)}")
+    return registry[name]
+
+
+HANDLERS: dict[str, Callable[[Any], int]] = {
+    "Resume": lambda c: resume(RunFolder.open(c.folder), accept_changed_code=c.accept_changed_code),
+    "Audit": lambda c: audit(RunFolder.open(c.folder), c.claims),
+}

@@ -1,0 +1,279 @@
+"""What a run is, as plain data: checked by pydantic, written to config.json, and turned into flags.
+
+This module imports neither JAX nor anything that does, so that help and errors come at once.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from tyro.conf import Suppress
+
+from bayesnn.errors import UsageError, did_you_mean
+
+
+class Frozen(BaseModel):
+    """Base of all configurations: unknown keys and non-finite numbers are errors, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+def absolute_source(source: str) -> str:
+    """Return file.py:function with the file's whole path, so that a run resumes from any folder; other names as they are."""
+    file, colon, function = source.partition(":")
+    return f"{Path(file).expanduser().resolve()}{colon}{function}" if file.endswith(".py") else source
+
+
+class Imported(Frozen):
+    """Something of the user's own, named by where it is defined."""
+
+    kind: Annotated[Literal["imported"], Suppress] = "imported"
+    source: str
+    """`path/to/file.py:function` or `package.module:function`."""
+    arguments: dict[str, Any] = {}
+    """Keyword arguments of the function, plain data."""
+
+    @field_validator("source")
+    @classmethod
+    def _absolute(cls, source: str) -> str:
+        return absolute_source(source)
+
+    @classmethod
+    def of(cls, function: Any, **arguments: Any) -> Imported:
+        """Name a module-level function by its file."""
+        file = Path(function.__code__.co_filename).resolve()
+        return cls(source=f"{file}:{function.__qualname__}", arguments=arguments)
+
+
+class Data(Frozen):
+    """Which data set, and which of its splits."""
+
+    name: str = "digits"
+    """A data set of `bayesnn list`, an .npz file (x_train, y_train, x_test, y_test), or file.py:function returning a Dataset."""
+    split: NonNegativeInt = 0
+    """Number of the published train/test split, for sets that have several."""
+
+    @field_validator("name")
+    @classmethod
+    def _absolute(cls, name: str) -> str:
+        return str(Path(name).resolve()) if name.endswith(".npz") else absolute_source(name)
+
+
+class MLP(Frozen):
+    """A fully connected network."""
+
+    kind: Annotated[Literal["mlp"], Suppress] = "mlp"
+    widths: tuple[PositiveInt, ...] = (50,)
+    """Units of each hidden layer; none at all is a linear model."""
+    activation: Literal["tanh", "relu", "silu", "gelu"] = "silu"
+    """Non-linearity. ReLU's kinks cost HMC acceptance."""
+
+
+class GaussianPrior(Frozen):
+    """Independent Gaussians around zero."""
+
+    kind: Annotated[Literal["gaussian"], Suppress] = "gaussian"
+    scale: PositiveFloat = 1.0
+    """Standard deviation of every weight that `layer_scales` does not name."""
+    layer_scales: dict[str, PositiveFloat] = {}
+    """Standard deviation by layer or by pattern, such as layer_0=0.3."""
+    fan_in: bool = False
+    """Divide a kernel's standard deviation by the square root of its number of inputs."""
+
+
+class DistributionPrior(Frozen):
+    """The same distribution for every weight, by its name in numpyro.distributions."""
+
+    kind: Annotated[Literal["distribution"], Suppress] = "distribution"
+    name: str = "StudentT"
+    """A class of numpyro.distributions with the real line as its support."""
+    arguments: dict[str, float] = {}
+    """Its parameters, such as df=4 scale=0.3."""
+
+
+class Categorical(Frozen):
+    """Class probabilities from logits."""
+
+    kind: Annotated[Literal["categorical"], Suppress] = "categorical"
+
+
+class GaussianNoise(Frozen):
+    """Gaussian noise of one scale."""
+
+    kind: Annotated[Literal["gaussian"], Suppress] = "gaussian"
+    noise: PositiveFloat | Literal["learned"] = "learned"
+    """Standard deviation in units of the standardised targets, or learned with the weights."""
+
+
+class Heteroscedastic(Frozen):
+    """Gaussian noise whose scale is the network's second output."""
+
+    kind: Annotated[Literal["heteroscedastic"], Suppress] = "heteroscedastic"
+
+
+class HMC(Frozen):
+    """Hamiltonian Monte Carlo: exact, full-batch."""
+
+    kind: Annotated[Literal["hmc"], Suppress] = "hmc"
+    step_size: PositiveFloat = 0.01
+    """Of the leapfrog integrator; where a warm-up adapts it, its first value."""
+    trajectory_length: PositiveFloat | None = None
+    """Mean integration time; by default a quarter period of the prior, pi * scale * sqrt(temperature) / 2."""
+    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Relative spread of trajectory lengths; 0 resonates."""
+    max_num_steps: PositiveInt = 1000
+    """Upper bound on the leapfrog steps of a trajectory; the shortfall is reported."""
+
+
+class NUTS(Frozen):
+    """The No-U-Turn sampler: exact, full-batch, finds its trajectory length."""
+
+    kind: Annotated[Literal["nuts"], Suppress] = "nuts"
+    step_size: PositiveFloat = 0.01
+    """Of the leapfrog integrator; where a warm-up adapts it, its first value."""
+    max_num_doublings: Annotated[int, Field(ge=1, le=20)] = 8
+    """A trajectory has at most 2^max_num_doublings leapfrog steps."""
+
+
+class SGLD(Frozen):
+    """Stochastic-gradient Langevin dynamics: biased by its step size, no accept step."""
+
+    kind: Annotated[Literal["sgld"], Suppress] = "sgld"
+    step_size: PositiveFloat = 1e-5
+    """epsilon in theta += epsilon/2 gradient + sqrt(epsilon) noise."""
+    batch_size: PositiveInt | None = 100
+    """Examples in a minibatch, without replacement by epoch; none takes all data at every step."""
+    preconditioner: Literal["none", "rmsprop"] = "none"
+    """rmsprop leaves out the divergence term: a bias that no step size removes."""
+
+
+class Optimise(Frozen):
+    """An optimiser: one chain is a MAP estimate, several a deep ensemble."""
+
+    kind: Annotated[Literal["optimise"], Suppress] = "optimise"
+    optimiser: Literal["adam", "sgd"] = "adam"
+    """Adam, or gradient descent with momentum 0.9."""
+    learning_rate: PositiveFloat = 1e-2
+    """Of the mean log density, decayed to zero by a cosine."""
+    batch_size: PositiveInt | None = 100
+    """Examples in a minibatch; none takes all data at every step."""
+
+
+class WarmUp(Frozen):
+    """Steps before the first draw."""
+
+    steps: NonNegativeInt = 200
+    """Adapts step size and metric where the sampler has them; otherwise burn-in."""
+    target_acceptance_rate: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """Acceptance that the step size is adapted to."""
+    metric: Literal["identity", "diagonal"] = "identity"
+    """Adapt a diagonal metric, or keep the one that the prior gives."""
+
+
+type Model = Annotated[MLP | Imported, Field(discriminator="kind")]
+type Prior = Annotated[GaussianPrior | DistributionPrior | Imported, Field(discriminator="kind")]
+type Likelihood = Annotated[Categorical | GaussianNoise | Heteroscedastic | Imported, Field(discriminator="kind")]
+type Sampler = Annotated[HMC | NUTS | SGLD | Optimise, Field(discriminator="kind")]
+
+
+class RunConfig(Frozen):
+    """Everything that decides the draws of a run. Devices, mesh and processes are facts of its execution, never settings."""
+
+    data: Data = Data()
+    model: Model = MLP()
+    prior: Prior = GaussianPrior()
+    likelihood: Likelihood = Categorical()
+    density: Imported | None = None
+    """Instead of data, model, prior and likelihood: a function returning (log density, start) or (NumPyro model, args)."""
+    sampler: Sampler = HMC()
+    warmup: WarmUp = WarmUp()
+    temperature: PositiveFloat = 1.0
+    """Of (likelihood x prior)^(1/temperature)."""
+    likelihood_temperature: PositiveFloat = 1.0
+    """Tempers the likelihood alone."""
+    start: str = "prior"
+    """Where chains begin: `prior`, `model` (its own initialisation), or a file of trained weights (npz or orbax)."""
+    chains: PositiveInt = 4
+    """Chains; four or more let R-hat see disagreement."""
+    draws: PositiveInt = 200
+    """Draws kept of each chain."""
+    thin: PositiveInt = 1
+    """Steps for each draw kept."""
+    seed: NonNegativeInt = 0
+    """Of everything random."""
+    precision: Literal["float32", "float64"] = "float32"
+    """Of weights, data and arithmetic."""
+    microbatch: PositiveInt | None = None
+    """Examples whose gradient is computed at a time; bounds memory."""
+    chain_block: PositiveInt | None = None
+    """Chains that move in one vmap: 1 on a CPU by default, all chains of a device elsewhere."""
+    test_points: PositiveInt | None = None
+    """Test points whose predictions are kept with each draw; all by default."""
+
+    @model_validator(mode="after")
+    def _check(self) -> RunConfig:
+        if isinstance(self.sampler, Optimise) and self.draws != 1:
+            raise ValueError(
+                f"an optimiser has one draw a chain, its end point; got draws={self.draws}: use draws=1 and thin=steps"
+            )
+        return self
+
+
+def parse(data: Any, where: str) -> RunConfig:
+    """Check plain data as a RunConfig.
+
+    Raises:
+        UsageError: Names every wrong entry, what was got and what was expected, with the nearest key for an unknown one.
+    """
+    try:
+        return RunConfig.model_validate(data)
+    except ValidationError as error:
+        raise UsageError(f"{where} is not a valid configuration:\n" + "\n".join(_explain(e) for e in error.errors())) from None
+
+
+def read(path: Path) -> RunConfig:
+    """Read and check a config.json."""
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UsageError(f"{path.parent} is no run folder: it has no config.json") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is damaged: {error}; restore it from the copy in manifest.json") from None
+    return parse(data, str(path))
+
+
+UNIONS: dict[str, tuple[type[Frozen], ...]] = {
+    "model": (MLP, Imported),
+    "prior": (GaussianPrior, DistributionPrior, Imported),
+    "likelihood": (Categorical, GaussianNoise, Heteroscedastic, Imported),
+    "sampler": (HMC, NUTS, SGLD, Optimise),
+}
+
+
+def _explain(error: Any) -> str:
+    location = [str(part) for part in error["loc"]]
+    owner: type[BaseModel] = RunConfig
+    if location and location[0] in UNIONS and len(location) > 1:
+        kind = location.pop(1)
+        owner = next(model for model in UNIONS[location[0]] if model.model_fields["kind"].default == kind)
+    elif location and location[0] in ("data", "warmup", "density"):
+        sections: dict[str, type[Frozen]] = {"data": Data, "warmup": WarmUp, "density": Imported}
+        owner = sections[location[0]]
+    name = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        return f"  {name}: unknown key{did_you_mean(location[-1], owner.model_fields)}"
+    got = f" (got {error['input']!r})" if not isinstance(error["input"], dict) else ""
+    return f"  {name}: {error['msg']}{got}"

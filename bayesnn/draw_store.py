@@ -1,0 +1,140 @@
+"""Draws on disk: a zarr v3 hierarchy, written by whole blocks of draws, every block with a checksum."""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore
+
+from bayesnn.errors import UsageError
+
+# A block of one array should not be far below what a disk writes in one go, nor hold up memory.
+BLOCK_BYTES = 32 * 2**20
+# At most this many blocks a run: few enough files, and often enough a commit.
+BLOCKS = 20
+CHECKSUM_BYTES = 4
+
+type Draws = dict[str, np.ndarray]
+
+
+def block_length(num_chains: int, num_draws: int, draw: Mapping[str, tuple[tuple[int, ...], Any]]) -> int:
+    """Return how many draws make a block: a twentieth of the run, or fewer where draws are large."""
+    largest = max(num_chains * math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in draw.values())
+    return int(np.clip(BLOCK_BYTES // max(largest, 1), 1, math.ceil(num_draws / BLOCKS)))
+
+
+class DrawStore:
+    """Arrays [chain, draw, ...] by name `group/variable`, of a fixed number of draws, filled from the front.
+
+    A block file is replaced whole (temporary name, fsync, rename), so a kill leaves it as it was or as it should be. How many
+    draws count is not said here but in the commit record.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def create(
+        self,
+        num_chains: int,
+        num_draws: int,
+        block: int,
+        draw: Mapping[str, tuple[tuple[int, ...], Any]],
+        description: Mapping[str, Any],
+    ) -> None:
+        """Make the hierarchy.
+
+        Args:
+            num_chains: Chains.
+            num_draws: Draws of the complete run.
+            block: Draws in a block.
+            draw: Shape and dtype of one draw of one chain, by name.
+            description: Attributes of the whole, plain data.
+        """
+        self._write_group(self.path, description)
+        for name, (shape, dtype) in draw.items():
+            group, _, variable = name.partition("/")
+            self._write_group(self.path / group)
+            self._open(
+                name,
+                create=True,
+                metadata={
+                    "shape": [num_chains, num_draws, *shape],
+                    "data_type": np.dtype(dtype).name,
+                    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [num_chains, block, *shape]}},
+                    "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+                    "fill_value": "NaN" if np.issubdtype(dtype, np.floating) else False if dtype == np.bool_ else 0,
+                    "dimension_names": ["chain", "draw", *dimension_names(group, variable, len(shape))],
+                },
+            )
+
+    def write(self, start: int, draws: Draws) -> None:
+        """Write draws [chain, count, ...] at `start`, durably."""
+        futures = [self._open(name)[:, start : start + x.shape[1]].write(np.ascontiguousarray(x)) for name, x in draws.items()]
+        for future in futures:
+            future.result()
+
+    def write_constant(self, name: str, value: np.ndarray, dims: list[str]) -> None:
+        """Write an array without chain and draw, such as test labels."""
+        self._write_group(self.path / name.partition("/")[0])
+        metadata = {
+            "shape": list(value.shape),
+            "data_type": value.dtype.name,
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [max(n, 1) for n in value.shape]}},
+            "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
+            "dimension_names": dims,
+        }
+        self._open(name, create=True, metadata=metadata).write(value).result()
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of the arrays over chains and draws."""
+        for file in sorted(self.path.glob("*/*/zarr.json")):
+            if json.loads(file.read_text())["dimension_names"][:2] == ["chain", "draw"]:
+                yield file.parent.relative_to(self.path).as_posix()
+
+    def check(self, num_draws: int) -> None:
+        """Look for missing and torn blocks among the first `num_draws`.
+
+        A flipped bit fails its checksum when it is read.
+
+        Raises:
+            UsageError: Names the first bad file.
+        """
+        for name in self.names():
+            metadata = json.loads((self.path / name / "zarr.json").read_text())
+            chunk = metadata["chunk_grid"]["configuration"]["chunk_shape"]
+            size = math.prod(chunk) * np.dtype(metadata["data_type"]).itemsize + CHECKSUM_BYTES
+            for block in range(math.ceil(num_draws / chunk[1])):
+                file = self.path / name / "c" / "/".join(["0", str(block), *["0"] * (len(chunk) - 2)])
+                found = file.stat().st_size if file.exists() else 0
+                if found != size:
+                    raise UsageError(
+                        f"the draw store is damaged: {file} has {found} bytes instead of {size}; draws before "
+                        f"{block * chunk[1]} of {name} are intact: restore the file from a copy, or run again"
+                    )
+
+    def _open(self, name: str, **extra: Any) -> Any:
+        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{self.path / name}/"}, **extra}
+        return tensorstore.open(spec).result()
+
+    def _write_group(self, path: Path, attributes: Mapping[str, Any] = types.MappingProxyType({})) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        if not (path / "zarr.json").exists():
+            (path / "zarr.json").write_text(
+                json.dumps({"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}, indent=1)
+            )
+
+
+def dimension_names(group: str, variable: str, ndim: int) -> list[str]:
+    """Name the axes after chain and draw, as the diagnostics expect them."""
+    known = {"probability": ["point", "class"], "mean": ["point"], "scale": ["point"], "log_likelihood": ["point"]}
+    if group == "functions" and variable in known:
+        return known[variable]
+    if variable == "virial":
+        return ["layer"]
+    return [f"{variable}_dim_{i}" for i in range(ndim)]

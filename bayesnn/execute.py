@@ -1,0 +1,259 @@
+"""Run what a run folder asks for, from wherever it stands, to its end or to an interrupt."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+import samplers
+from bayesnn.build import Method, Problem
+from bayesnn.draw_store import Draws, block_length
+from bayesnn.progress import Interrupts, Progress, Reporter
+from bayesnn.run_folder import Commit, RunFolder
+from samplers import Info, Result, Run
+
+# A commit costs about 0.1 s of writing and syncing; this keeps it at a few percent of a run.
+COMMIT_SECONDS = 3.0
+# Pieces into which a warm-up is cut, and between which it can be committed.
+WARMUP_PIECES = 50
+
+
+def execute(folder: RunFolder, problem: Problem, method: Method, reporter: Reporter) -> str:
+    """Bring a run to its end, or to an interrupt.
+
+    Args:
+        folder: A run folder, new or begun.
+        problem: What its configuration samples.
+        method: And how.
+        reporter: Where progress goes.
+
+    Returns:
+        The state in which it ends: "complete" or "interrupted".
+
+    Raises:
+        UsageError: The folder is damaged, or another process is at it.
+    """
+    with folder.lock(), reporter, Interrupts() as interrupts:
+        execution = _Execution(folder, problem, method, reporter, interrupts)
+        try:
+            is_complete = execution.warm_up() and execution.draw()
+        except BaseException:
+            execution.write_status("failed")
+            raise
+    state = "complete" if is_complete else "interrupted"
+    execution.write_status(state)
+    if not is_complete:
+        reporter.note(f"stopped by {interrupts.requested} with {execution.done.draws} draws committed.")
+        reporter.note(f"continue with: bayesnn resume {folder.path}")
+    return state
+
+
+class _Execution:
+    """One execution of one shard: its place in the run and its counters."""
+
+    def __init__(self, folder: RunFolder, problem: Problem, method: Method, reporter: Reporter, interrupts: Interrupts):
+        self.folder, self.problem, self.method, self.reporter = folder, problem, method, reporter
+        self.config, self.shard = folder.config, folder.shard(0, folder.config.chains)
+        self.stop = lambda run: interrupts.requested is not None
+        start_key, self.key = jax.random.split(jax.random.key(self.config.seed))
+        self.positions = problem.init(start_key, self.config.chains, self.config.start)
+        self.done, self.run = self._restore()
+        self.committed_at = time.monotonic()
+        self.draw_types = self._draw_types()
+        self.block = block_length(self.config.chains, self.config.draws, self.draw_types)
+        self.write_status("running")
+
+    def warm_up(self) -> bool:
+        """Adapt, or burn in; False when interrupted."""
+        if self.done.phase == 1:
+            return True
+        total = self.config.warmup.steps
+        meter = _Meter(self, "warm-up", total, self.done.step, per_step=1)
+        piece = -(-total // WARMUP_PIECES)
+        while self.done.step < total:
+            self._sample(meter, steps=min(piece, total - self.done.step), thin=1, save=None, chunk_draws=piece)
+            self._advance(meter, draws=0)
+            is_last = self.done.step >= total
+            self._commit(is_due=self.stop(self.run) or is_last)
+            if self.stop(self.run) and not is_last:
+                return False
+        warmup = self.method.warmup
+        self.run = samplers.finish(warmup, self.run) if warmup else self.run._replace(phase=self.run.phase + 1)
+        self.done = self.done.model_copy(update={"phase": 1})
+        self._start_store()
+        return True
+
+    def draw(self) -> bool:
+        """Sample and keep; False when interrupted."""
+        total, thin = self.config.draws, self.config.thin
+        meter = _Meter(self, "sampling", total * thin, self.done.draws * thin, per_step=thin)
+        while self.done.draws < total:
+            # Pieces end where blocks end, so that every block is written once and whole.
+            length = min(self.block - self.done.draws % self.block, total - self.done.draws)
+            results = self._sample(meter, steps=length * thin, thin=thin, save=self.problem.save, chunk_draws=self.block)
+            draws = _concatenate([_by_name(result) for result in results])
+            count = next(iter(draws.values())).shape[1]
+            self.shard.draws.write(self.done.draws, draws)
+            self._advance(meter, draws=count)
+            is_last = self.done.draws >= total
+            self._commit(is_due=self.stop(self.run) or is_last)
+            if self.stop(self.run) and not is_last:
+                return False
+        return True
+
+    def write_status(self, state: str) -> None:
+        """Say how far the run is."""
+        done, config = self.done, self.config
+        self.folder.write_status(
+            state=state,
+            phase="sampling" if done.phase else "warm-up",
+            step=done.step,
+            steps=config.warmup.steps + config.draws * config.thin,
+            draws=done.draws,
+            draws_asked=config.draws,
+            chains=config.chains,
+            gradients=done.gradients,
+            seconds=round(done.seconds, 3),
+            warmup_gradients=done.warmup_gradients,
+            warmup_seconds=round(done.warmup_seconds, 3),
+        )
+
+    def _sample(self, meter: _Meter, *, steps: int, thin: int, save: Any, chunk_draws: int) -> list[Result]:
+        results: list[Result] = []
+
+        def on_chunk(result: Result) -> None:
+            results.append(result._replace(run=None))  # type: ignore[arg-type]  # only the draws are wanted; free the state
+            meter.show(result)
+
+        kernel = self.method.kernel if self.done.phase else self.method.first_kernel
+        self.run = samplers.sample(
+            self.key,
+            kernel,
+            self.positions,
+            self.problem.batch,
+            num_steps=steps,
+            thin=thin,
+            save=save,
+            run=self.run,
+            until=self.stop,
+            on_chunk=on_chunk,
+            chain_block=self.config.chain_block,
+            chunk_draws=chunk_draws,
+            throw=False,
+        ).run
+        return results
+
+    def _advance(self, meter: _Meter, draws: int) -> None:
+        gradients, seconds = meter.take()
+        spent = ("gradients", "seconds") if self.done.phase else ("warmup_gradients", "warmup_seconds")
+        self.done = self.done.model_copy(
+            update={
+                "step": int(self.run.step),
+                "draws": self.done.draws + draws,
+                spent[0]: getattr(self.done, spent[0]) + gradients,
+                spent[1]: getattr(self.done, spent[1]) + seconds,
+            }
+        )
+
+    def _commit(self, *, is_due: bool) -> None:
+        if not is_due and time.monotonic() - self.committed_at < COMMIT_SECONDS:
+            return
+        name = f"{self.done.step:012d}"
+        digest = samplers.save_run(self.shard.checkpoint_path(name).resolve(), self.run)
+        health = {key: np.asarray(value).tolist() for key, value in self.run.health._asdict().items()}
+        self.done = self.done.model_copy(update={"checkpoint": name, "digest": digest, **health})
+        self.shard.commit(self.done)
+        self.write_status("running")
+        self.folder.append_metrics(**self.done.model_dump(exclude={"checkpoint", "digest"}))
+        self.committed_at = time.monotonic()
+
+    def _restore(self) -> tuple[Commit, Run]:
+        """Return the last commit and its state, or the beginning."""
+        arguments = (self.key, self.method.first_kernel, self.positions, self.problem.batch)
+        commit = self.shard.read_commit()
+        if commit is None:
+            return Commit(), samplers.start(*arguments, chain_block=self.config.chain_block)
+        like = jax.eval_shape(lambda: samplers.start(*arguments, chain_block=self.config.chain_block))
+        warmup = self.method.warmup
+        if commit.phase == 1 and warmup is not None:
+            like = jax.eval_shape(lambda run: samplers.finish(warmup, run), like)
+        self.shard.draws.check(commit.draws)
+        return commit, samplers.load_run(self.shard.checkpoint_path(commit.checkpoint).resolve(), like, commit.digest)
+
+    def _draw_types(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        state = self.run.state.inner if self.done.phase == 0 and self.method.warmup else self.run.state
+        info = Info._make([jax.ShapeDtypeStruct((), np.float32)] * 5 + [jax.ShapeDtypeStruct((), np.bool_)] * 2)
+        one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
+        save = self.problem.save
+        draws = jax.eval_shape(lambda s: save.function(s, save.arrays), one)
+        return {name: (x.shape, x.dtype) for name, x in _by_name(Result(draws, info, self.run, False)).items()}
+
+    def _start_store(self) -> None:
+        store = self.shard.draws
+        shutil.rmtree(store.path, ignore_errors=True)  # of an execution that was killed before its first commit of draws
+        store.create(self.config.chains, self.config.draws, self.block, self.draw_types, self.problem.description)
+        for name, (value, dims) in self.problem.constants.items():
+            store.write_constant(name, value, dims)
+
+
+class _Meter:
+    """Gradients and time of a phase, and what the progress display says of them."""
+
+    def __init__(self, execution: _Execution, phase: str, num_steps: int, step: int, per_step: int):
+        self.execution, self.phase, self.num_steps, self.step, self.per_step = execution, phase, num_steps, step, per_step
+        self.gradients = self.taken_gradients = 0.0
+        self.began = self.taken_at = time.monotonic()
+        self.first: tuple[float, int] | None = None  # when the first chunk, which compiles, was over
+
+    def show(self, result: Result) -> None:
+        """Count a chunk and report."""
+        info, now = result.info, time.monotonic()
+        assert info is not None
+        self.step += info.num_gradients.shape[1] * self.per_step
+        self.gradients += float(np.sum(info.num_gradients))
+        if self.first is None:
+            self.first, seconds_left = (now, self.step), float("inf")
+        else:
+            rate = (self.step - self.first[1]) / max(now - self.first[0], 1e-9)
+            seconds_left = (self.num_steps - self.step) / max(rate, 1e-9)
+        acceptance = np.asarray(info.acceptance_rate)
+        finite = acceptance[np.isfinite(acceptance)]
+        self.execution.reporter.update(
+            Progress(
+                phase=self.phase,
+                step=self.step,
+                num_steps=self.num_steps,
+                draws=self.step // self.per_step if self.phase == "sampling" else 0,
+                gradients=self.gradients,
+                seconds=now - self.began,
+                acceptance=float(finite.mean()) if finite.size else float("nan"),
+                divergences=int(np.sum(result.run.health.num_divergent)),
+                seconds_left=seconds_left,
+            )
+        )
+
+    def take(self) -> tuple[float, float]:
+        """Return gradients and seconds since the last call."""
+        now = time.monotonic()
+        taken = self.gradients - self.taken_gradients, now - self.taken_at
+        self.taken_gradients, self.taken_at = self.gradients, now
+        return taken
+
+
+def _by_name(result: Result) -> Draws:
+    """Name arrays as the draw store does: `group/variable`."""
+    info = result.info
+    assert info is not None
+    draws = dict(result.draws)
+    groups = {group: draws.pop(group) for group in ("posterior", "functions") if group in draws}
+    statistics = {**draws, **{("diverging" if k == "is_divergent" else k): v for k, v in info._asdict().items()}}
+    groups["sample_stats"] = statistics
+    return {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
+
+
+def _concatenate(parts: list[Draws]) -> Draws:
+    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}

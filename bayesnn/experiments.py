@@ -1,0 +1,95 @@
+"""Built-in experiments: functions that return a RunConfig. Their first docstring line is what `bayesnn list` shows."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+
+from bayesnn.config import (
+    HMC,
+    MLP,
+    NUTS,
+    SGLD,
+    Data,
+    GaussianPrior,
+    Heteroscedastic,
+    Optimise,
+    RunConfig,
+    WarmUp,
+    parse,
+)
+from bayesnn.errors import UsageError, did_you_mean
+from bayesnn.imports import is_import_path, load_function
+
+DIGITS = RunConfig(data=Data(name="digits"), model=MLP(widths=(50,)), prior=GaussianPrior(scale=0.3))
+
+
+def digits_hmc() -> RunConfig:
+    """Digits, MLP 64-50-10, full-batch HMC: the demo's reference."""
+    return DIGITS.model_copy(update={"sampler": HMC(step_size=0.005, max_num_steps=400), "warmup": WarmUp(steps=60)})
+
+
+def digits_nuts() -> RunConfig:
+    """Digits, MLP 64-50-10, NUTS: finds its own trajectory length."""
+    return DIGITS.model_copy(update={"sampler": NUTS(step_size=0.005), "warmup": WarmUp(steps=100, metric="diagonal")})
+
+
+def digits_sgld() -> RunConfig:
+    """Digits, MLP 64-50-10, SGLD on minibatches of 100: fast, and biased by its step size."""
+    return DIGITS.model_copy(update={"sampler": SGLD(step_size=2e-5, batch_size=100), "warmup": WarmUp(steps=5000), "thin": 100})
+
+
+def digits_ensemble() -> RunConfig:
+    """Digits, MLP 64-50-10, deep ensemble of 10 MAP estimates by Adam."""
+    return DIGITS.model_copy(
+        update={"sampler": Optimise(), "warmup": WarmUp(steps=0), "start": "model", "chains": 10, "draws": 1, "thin": 2000}
+    )
+
+
+def digits_map() -> RunConfig:
+    """Digits, MLP 64-50-10, one MAP estimate by Adam."""
+    return digits_ensemble().model_copy(update={"chains": 1})
+
+
+def yacht_hmc() -> RunConfig:
+    """UCI yacht, MLP 6-50-2, heteroscedastic, full-batch HMC (reads the UCI files)."""
+    return RunConfig(
+        data=Data(name="uci_yacht"),
+        model=MLP(widths=(50,)),
+        prior=GaussianPrior(scale=0.3),
+        likelihood=Heteroscedastic(),
+        sampler=HMC(step_size=0.003),
+        warmup=WarmUp(steps=100),
+    )
+
+
+def diabetes_hmc() -> RunConfig:
+    """Diabetes, MLP 10-20-2, heteroscedastic, full-batch HMC: small enough for seconds."""
+    return yacht_hmc().model_copy(update={"data": Data(name="diabetes"), "model": MLP(widths=(20,))})
+
+
+EXPERIMENTS: dict[str, Callable[[], RunConfig]] = {
+    function.__name__.replace("_", "-"): function
+    for function in (digits_hmc, digits_nuts, digits_sgld, digits_ensemble, digits_map, yacht_hmc, diabetes_hmc)
+}
+
+
+def describe(function: Callable[..., object]) -> str:
+    """Return the first line of a docstring."""
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
+def load_experiment(name: str) -> RunConfig:
+    """Return the configuration of a built-in experiment, or of `path/to/file.py:function`.
+
+    Raises:
+        UsageError: An unknown name (the nearest is suggested), or a function that returns something else.
+    """
+    if is_import_path(name):
+        config = load_function(name)()
+        if not isinstance(config, RunConfig):
+            raise UsageError(f"{name} must return a RunConfig, it returned {type(config).__name__}")
+        return parse(config.model_dump(), name)
+    if name not in EXPERIMENTS:
+        raise UsageError(f"unknown experiment {name!r}{did_you_mean(name, EXPERIMENTS)}")
+    return EXPERIMENTS[name]()

@@ -1,0 +1,148 @@
+"""Read runs back: the draws as an ArviZ DataTree, and predictions on new inputs."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesnn.config import RunConfig
+from bayesnn.errors import UsageError
+from bayesnn.run_folder import Commit, RunFolder, Shard
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+# Draws whose predictions are computed in one call.
+DRAW_BLOCK = 32
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A run read back from its folder.
+
+    Attributes:
+        folder: Where it lies.
+    """
+
+    folder: RunFolder
+
+    @property
+    def config(self) -> RunConfig:
+        """What was asked for."""
+        return self.folder.config
+
+    @functools.cached_property
+    def tree(self) -> xr.DataTree:
+        """The committed draws of all chains: groups posterior, functions, sample_stats, observed_data, constant_data."""
+        return read_tree(self.folder)
+
+    def predict(self, inputs: Any) -> dict[str, np.ndarray]:
+        """Predict on new inputs with all draws of all chains, streamed, in original units.
+
+        Args:
+            inputs: [point, feature], not standardised, in the units of the training data.
+
+        Returns:
+            Classification: {"probability": [point, class]}. Regression: {"mean": [point], "scale": [point]}, mean and standard
+            deviation of the mixture over draws, noise included.
+
+        Raises:
+            UsageError: Inputs of the wrong shape or not finite, a run without draws, or one whose code has changed.
+        """
+        import jax
+
+        from bayesnn.build import build_posterior
+
+        posterior = build_posterior(self.config)
+        x = posterior.dataset.standardise(np.asarray(inputs))
+        weights = self.tree["posterior"].to_dataset()
+        num_chains, num_draws = weights.sizes["chain"], weights.sizes["draw"]
+        if num_draws == 0:
+            raise UsageError(f"{self.folder.path} has no committed draws to predict with")
+        evaluate = jax.jit(lambda positions, x: jax.vmap(lambda position: posterior.functions(position, x))(positions))
+        sums: dict[str, np.ndarray] = {}
+        for chain in range(num_chains):
+            for first in range(0, num_draws, DRAW_BLOCK):
+                block = weights.isel(chain=chain, draw=slice(first, first + DRAW_BLOCK))
+                positions = posterior.unflatten({str(name): block[name].values for name in block.data_vars})
+                predicted = {name: np.asarray(value, np.float64) for name, value in evaluate(positions, x).items()}
+                if "scale" in predicted:
+                    predicted["square"] = predicted["mean"] ** 2 + predicted.pop("scale") ** 2
+                for name, value in predicted.items():
+                    sums[name] = sums.get(name, 0.0) + value.sum(axis=0)
+        mixture = {name: value / (num_chains * num_draws) for name, value in sums.items()}
+        if "square" in mixture:
+            mixture["scale"] = np.sqrt(np.maximum(mixture.pop("square") - mixture["mean"] ** 2, 0))
+        return mixture
+
+
+def load_run(path: str | Path) -> LoadedRun:
+    """Open a run folder.
+
+    Raises:
+        UsageError: Not a run folder, or a damaged one.
+    """
+    return LoadedRun(RunFolder.open(Path(path)))
+
+
+def read_tree(folder: RunFolder) -> xr.DataTree:
+    """Return the committed draws of all shards, by chain, with what the diagnostics need to know as attributes.
+
+    Raises:
+        UsageError: No draws yet, or a damaged store.
+    """
+    import xarray as xr
+
+    parts: list[tuple[Commit, xr.DataTree]] = []
+    for shard in folder.shards():
+        commit = shard.read_commit()
+        if commit is not None and commit.draws:
+            parts.append((commit, _read_shard(shard, commit)))
+    if not parts:
+        raise UsageError(f"{folder.path} has no committed draws yet; continue it with: bayesnn resume {folder.path}")
+    num_draws = min(commit.draws for commit, _ in parts)
+    trees = [tree.isel(draw=slice(num_draws), missing_dims="ignore") for _, tree in parts]
+    groups: dict[str, xr.Dataset] = {}
+    for name, node in trees[0].children.items():
+        datasets = [tree[name].to_dataset() for tree in trees]
+        is_by_chain = "chain" in datasets[0].dims
+        groups[name] = xr.concat(datasets, dim="chain") if is_by_chain and len(datasets) > 1 else node.to_dataset()
+    joined = xr.DataTree.from_dict(groups)
+    joined.attrs = {
+        **trees[0].attrs,
+        "name": folder.path.name,
+        "gradients": sum(commit.gradients for commit, _ in parts),
+        "seconds": sum(commit.seconds for commit, _ in parts),
+        "num_nonfinite": [count for commit, _ in parts for count in commit.num_nonfinite],
+        "num_divergent": [count for commit, _ in parts for count in commit.num_divergent],
+    }
+    return joined
+
+
+def _read_shard(shard: Shard, commit: Commit) -> xr.DataTree:
+    import xarray as xr
+
+    shard.draws.check(commit.draws)
+    try:
+        tree = xr.open_datatree(shard.draws.path, engine="zarr", consolidated=False)
+        layers = tree.attrs.get("layers")
+        groups = {}
+        for name, node in tree.children.items():
+            dataset = node.to_dataset()
+            if "draw" in dataset.dims:
+                chains = np.arange(shard.first_chain, shard.first_chain + shard.num_chains)
+                dataset = dataset.isel(draw=slice(commit.draws)).assign_coords(chain=chains, draw=np.arange(commit.draws))
+            if layers is not None and "layer" in dataset.dims:
+                dataset = dataset.assign_coords(layer=layers)
+            groups[name] = dataset.load()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UsageError(
+            f"the draw store {shard.draws.path} is damaged ({str(error).splitlines()[0]}); restore it from a copy, or run again"
+        ) from error
+    loaded = xr.DataTree.from_dict(groups)
+    loaded.attrs = tree.attrs
+    return loaded

@@ -1,0 +1,83 @@
+"""What ran, on what, with which versions: facts of an execution, recorded beside the configuration."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "jax",
+    "jaxlib",
+    "blackjax",
+    "flax",
+    "optax",
+    "numpyro",
+    "numpy",
+    "scipy",
+    "tensorstore",
+    "orbax-checkpoint",
+    "bayesnn",
+)
+SOURCES = ("samplers", "diagnostics", "bayesnn")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+
+
+def code_hash() -> str:
+    """Return a hash of this project's own source, whether or not it is in a git checkout."""
+    root, digest = Path(__file__).parent.parent, hashlib.sha256()
+    for package in SOURCES:
+        for file in sorted((root / package).rglob("*.py")):
+            digest.update(file.relative_to(root).as_posix().encode())
+            digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def code() -> dict[str, str]:
+    """Return the hash of this project's source and, in a checkout, its commit."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=5, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        commit = "not in a git checkout"
+    return {"sha256": code_hash(), "commit": commit}
+
+
+def launch() -> dict[str, Any]:
+    """Describe this execution: one is added to the manifest by every `run` and `resume`."""
+    import jax
+
+    devices = jax.devices()
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "versions": versions(),
+        "code": code(),
+        "platform": platform.platform(),
+        "cores": os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0)),
+        "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
+        # XLA splits CPU matrix products by the size of its thread pool, and so the last bits of a draw depend on it.
+        "cpu_threads": max(int(os.environ.get("PJRT_NPROC", 0)) or len(os.sched_getaffinity(0)), len(devices)),
+    }
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """Return, in words, in which versions or code two launches differ."""
+    changed = [
+        f"{name} {before['versions'].get(name)} -> {now['versions'].get(name)}"
+        for name in sorted(before["versions"].keys() | now["versions"].keys())
+        if before["versions"].get(name) != now["versions"].get(name)
+    ]
+    if before["code"]["sha256"] != now["code"]["sha256"]:
+        changed.append(f"the code of this project {before['code']['commit']} -> {now['code']['commit']}")
+    return changed

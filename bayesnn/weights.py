@@ -1,0 +1,60 @@
+"""Trained weights from elsewhere, as starting points of chains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from bayesnn.errors import UsageError
+
+
+def load_positions(path: Path, like: Any) -> Any:
+    """Read weights from a file and start every chain there.
+
+    Args:
+        path: An .npz whose keys are dotted parameter paths (layer_0.kernel), or an orbax checkpoint of the parameter tree.
+        like: Positions [chain, ...] of the right structure; weights may lack the chain axis.
+
+    Raises:
+        UsageError: No such file, or weights that do not fit the model; names them.
+    """
+    if not path.exists():
+        raise UsageError(f"start: no file {path}; use 'prior', 'model', or a file of weights (.npz or an orbax checkpoint)")
+    found = _read_npz(path) if path.suffix == ".npz" else _read_orbax(path)
+    named = [(jax.tree_util.keystr(p, simple=True, separator="."), x) for p, x in jax.tree_util.tree_leaves_with_path(like)]
+    missing, unknown = [n for n, _ in named if n not in found], sorted(set(found) - {n for n, _ in named})
+    if missing or unknown:
+        raise UsageError(
+            f"start: {path} does not fit the model: missing {missing}, unknown {unknown}; keys are paths like {named[0][0]}"
+        )
+    leaves = []
+    for name, leaf in named:
+        value = jnp.asarray(found[name], leaf.dtype)
+        if value.shape not in (leaf.shape, leaf.shape[1:]):
+            raise UsageError(f"start: {name} in {path} has shape {value.shape}, the model has {leaf.shape[1:]}")
+        if not bool(jnp.isfinite(value).all()):
+            raise UsageError(f"start: {name} in {path} is not finite")
+        leaves.append(jnp.broadcast_to(value, leaf.shape))
+    return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _read_npz(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"start: {path} cannot be read as .npz ({error})") from None
+
+
+def _read_orbax(path: Path) -> dict[str, Any]:
+    import orbax.checkpoint.experimental.v1 as orbax
+
+    try:
+        tree = orbax.load(path.resolve())
+    except Exception as error:  # orbax raises many kinds
+        raise UsageError(f"start: {path} cannot be read as an orbax checkpoint ({type(error).__name__})") from None
+    return {jax.tree_util.keystr(p, simple=True, separator="."): x for p, x in jax.tree_util.tree_leaves_with_path(tree)}
