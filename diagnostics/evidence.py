@@ -9,13 +9,13 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
-from diagnostics.energy import EnergySummary, configurational_temperature, energy_summary
+from diagnostics.energy import EnergySummary, configurational_temperature, energy_summary, kinetic_temperature
 from diagnostics.estimates import Estimate
 from diagnostics.summary import TOTAL, summarise_variables
 from diagnostics.trees import check_tree, predicted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evidence:
     """One run and what was measured on it.
 
@@ -88,6 +88,16 @@ class Evidence:
         virial = np.asarray(self.sample_stats["virial"].values, np.float64)
         total, layers = configurational_temperature(virial, size.values, self.nominal_temperature)
         return total, dict(zip((str(name) for name in size["layer"].values), layers, strict=True))
+
+    @cached_property
+    def kinetic(self) -> Estimate | None:
+        """Kinetic temperature at the ends of trajectories; None if the sampler does not report it."""
+        if "kinetic_temperature" not in self.sample_stats:
+            return None
+        estimate = kinetic_temperature(
+            np.asarray(self.sample_stats["kinetic_temperature"].values, float), self.nominal_temperature
+        )
+        return None if np.isnan(estimate).any() else estimate
 
     @cached_property
     def nonfinite(self) -> Bool[np.ndarray, "chain draw"]:

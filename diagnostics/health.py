@@ -16,7 +16,8 @@ from diagnostics.claims import Finding, interval_text, percent
 from diagnostics.energy import EnergySummary
 from diagnostics.evidence import Evidence
 
-STANDSTILL = 0.25  # share of a chain's steps; at 40 draws and an acceptance of 0.5 a run as long has a chance of 1 in 70
+NAMED = 4  # chains named in a note; more are counted
+STANDSTILL = 0.25  # share of a chain's steps; at 40 draws and an acceptance of 0.5 a run as long has a chance of 1 in 66
 MIN_STEPS = 20  # in fewer steps a few rejections in a row look like a standstill
 MIN_SPREAD = 0.1  # modes of one posterior differ in width by small factors, a collapsed step size by orders of magnitude
 MAX_DIVERGENT = 0.01  # share of a chain's transitions: each is a rejection where the target is hard to sample
@@ -31,11 +32,12 @@ def finite(evidence: Evidence) -> Finding:
     bad = evidence.nonfinite
     draws, steps = int(bad.sum()), int(np.sum(evidence.tree.attrs.get("num_nonfinite", 0)))
     if not draws and not steps:
-        return Finding("finite", "health", "pass", 0, bound=0, note=f"All {bad.size:,} draws are finite.")
-    places = ", ".join(
+        return Finding("finite", "health", "pass", 0, bound=0, note=f"Of {bad.size:,} draws all are finite.")
+    places = [
         f"{row.sum()} of {row.size} of chain {chain} (first at draw {row.argmax()})" for chain, row in enumerate(bad) if row.any()
-    )
-    found = f"Draws with NaN or infinite values: {places}. " if draws else ""
+    ]
+    more = f" and of {len(places) - NAMED} more chains" if len(places) > NAMED else ""
+    found = f"Draws with NaN or infinite values: {', '.join(places[:NAMED])}{more}. " if draws else ""
     counted = f"The sampler counted {steps:,} steps that ended in a state that is not finite. " if steps else ""
     advice = "No average over such draws means anything: lower the step size, or look for a density that overflows."
     return Finding("finite", "health", "fail", draws or steps, bound=0, note=found + counted + advice)
@@ -113,7 +115,7 @@ def _acceptance(summary: EnergySummary) -> Look | None:
         return None
     chain, rate = worst
     error = summary.error_largest[chain]
-    seen = f"the lowest mean acceptance is {rate:.2f}, in chain {chain}"
+    seen = f"the lowest mean acceptance is {rate:.3g}, in chain {chain}"
     seen += f", with energy errors of up to {error:.3g} nats" if np.isfinite(error) else ""
     verdict = "fail" if rate < MIN_ACCEPTANCE else "pass"
     return Look(verdict, rate, None, MIN_ACCEPTANCE, seen, "lower the step size, for the energy errors are too large")
@@ -125,7 +127,7 @@ def _bfmi(summary: EnergySummary) -> Look | None:
     chain, value = worst
     half = 1.96 * float(summary.bfmi_error[chain])  # 95 % of a normal distribution
     verdict = "pass" if value >= MIN_BFMI else "fail" if value + half < MIN_BFMI else "inconclusive"
-    seen = f"the lowest energy BFMI is {value:.2f}, in chain {chain}"
+    seen = f"the lowest energy BFMI is {value:.3g}, in chain {chain}"
     advice = "use longer trajectories or another parametrisation, for energies change too little from draw to draw"
     return Look(verdict, value, (value - half, value + half), MIN_BFMI, seen, advice)
 
@@ -144,6 +146,8 @@ def temperature(evidence: Evidence) -> Finding:
     low, high = nominal * (1 - TEMPERATURE_MARGIN), nominal * (1 + TEMPERATURE_MARGIN)
     off = {name: layer for name, layer in layers.items() if layer.upper < low or layer.lower > high}
     note = f"The configurational temperature is {interval_text(*total)}; nominally it is {nominal:g}."
+    if evidence.kinetic is not None:
+        note += f" That of the momenta is {interval_text(*evidence.kinetic)}."
     if total.upper < low or total.lower > high or off:
         verdict = "fail"
         if off:

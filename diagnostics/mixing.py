@@ -46,14 +46,19 @@ def enough_draws(evidence: Evidence) -> Finding:
     )
     if ess >= MIN_ESS:
         return Finding("enough-draws", "health", "pass", ess, bound=MIN_ESS, note=note)
-    remedy = f"draw about {MIN_ESS / ess:.2g} times as many" if ess > 1 else "the chains hardly move; look at the sampler first"
-    note += f" Verdicts on convergence need {MIN_ESS:.0f}: {remedy}."
+    note += f" Verdicts on convergence need {MIN_ESS:.0f}: {_remedy(ess)}."
     return Finding("enough-draws", "health", "inconclusive", ess, bound=MIN_ESS, note=note)
 
 
 def effective_draws(table: xr.Dataset) -> float:
     """Return the effective draws a chain that 95 % of the scalars reach and that the slowest chain has for the median scalar."""
     return float(np.minimum(table["ess_within_low"], table["ess_within_median"].min()))
+
+
+def _remedy(ess: float) -> str:
+    if ess > 1:
+        return f"draw about {MIN_ESS / ess:.2g} times as many"
+    return "a chain hardly moves, so look at the sampler first"
 
 
 def _converge(claim: str, what: str, evidence: Evidence, table: xr.Dataset | None) -> Finding:
@@ -66,8 +71,8 @@ def _converge(claim: str, what: str, evidence: Evidence, table: xr.Dataset | Non
     if ess < MIN_ESS and gross > gross_bound:
         note = (
             f"For {percent(gross)} of the {what} the means of the chains are several times as far apart as their own movement "
-            f"explains (stationary chains: at most {percent(gross_bound - MARGIN)}). Even {ess:.0f} effective draws a chain show "
-            "that some chains are somewhere else. Run longer, or find out what keeps them apart."
+            f"explains (stationary chains: at most {percent(gross_bound - MARGIN)}). Effective draws are few, {ess:.0f} a chain, "
+            "but slow mixing does not look like this: some chains are somewhere else. Find out what keeps them apart."
         )
         return Finding(claim, "health", "fail", gross, _share_interval(gross, table), gross_bound, note)
     bounds = table["share_largest"].values + MARGIN
@@ -76,7 +81,7 @@ def _converge(claim: str, what: str, evidence: Evidence, table: xr.Dataset | Non
     value, bound = float(table["share"][shown]), float(bounds[shown])
     if ess < MIN_ESS:
         verdict = "inconclusive"
-        meaning = f"With {ess:.0f} effective draws a chain, where {MIN_ESS:.0f} are needed, that settles nothing: draw more."
+        meaning = f"With {ess:.0f} effective draws a chain, where {MIN_ESS:.0f} are needed, that settles nothing: {_remedy(ess)}."
     elif beyond.any():
         verdict = "fail"
         meaning = "The chains do not sample the same distribution: run longer, or find out what keeps them apart."
@@ -102,12 +107,12 @@ def _undecidable(claim: str, what: str, evidence: Evidence, table: xr.Dataset) -
     if nonfinite:
         note = f"{nonfinite:,} of {count:,} {what} are NaN or infinite in some draws; see the claim finite."
         return Finding(claim, "health", "fail", nonfinite / count, bound=0, note=note)
-    if constant == count:
-        note = f"None of the {what} changes from draw to draw, so there is nothing to compare."
-    elif evidence.num_chains < 2:
+    if evidence.num_chains < 2:
         note = "One chain cannot show that chains agree; run at least two, better four."
     elif evidence.num_draws < MIN_DRAWS:
         note = f"Statistics of convergence need at least {MIN_DRAWS} draws a chain, got {evidence.num_draws}; draw more."
+    elif constant == count:
+        note = f"None of the {what} changes from draw to draw, so there is nothing to compare."
     else:
         return None
     return Finding(claim, "health", "inconclusive", note=note)

@@ -32,9 +32,8 @@ SIMULATED_VALUES = 2**20  # draws simulated at one autocorrelation time: 655 rep
 RARE = 10  # exceedances needed for a probability, then known to about a third
 CRITICAL = 0.95  # quantile of the disagreement of stationary chains; higher ones would need more repetitions
 GROSS = 10.0  # times that quantile: chain means 3.2 times as far apart as those of 95 % of stationary scalars
-GROSS_SHARE = (
-    2e-4  # bound on the share of stationary scalars beyond it: at most 1.5e-4 in 40,000 repetitions at any time, 2 to 8 chains
-)
+GROSS_SHARE = 2e-4  # bound on the share of stationary scalars beyond that; measured: at most 1.5e-4, 2 to 8 chains, any time
+SEED = 20211  # the same chains are always held against the same numbers
 
 
 class StationaryNull(NamedTuple):
@@ -68,14 +67,11 @@ class StationaryNull(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def stationary_null(num_chains: int, num_draws: int) -> StationaryNull:
-    """Simulate stationary chains of the given number and length, at autocorrelation times from 1/2 to the number of draws.
-
-    The seed is fixed: the same chains are always held against the same numbers.
-    """
+    """Simulate stationary chains of the given number and length, at autocorrelation times from 1/2 to the number of draws."""
     num_draws = min(num_draws, MAX_SIMULATED_DRAWS)
     repetitions = int(np.clip(SIMULATED_VALUES // (num_chains * num_draws), 250, 4000))
     times = np.geomspace(0.5, num_draws, 2 + int(np.log2(num_draws)))
-    rng = np.random.default_rng(20211)
+    rng = np.random.default_rng(SEED)
     rows = [_simulate(rng, time, repetitions, num_chains, num_draws) for time in times]
     log_time, share, log_disagreement = (np.array(column) for column in zip(*rows, strict=True))
     # Measured times stop growing where chains are no longer than their autocorrelation; interpolation needs them in order.
@@ -127,7 +123,7 @@ def disagreement(
     if block.shape[1] < 2:
         return np.full(len(block), np.nan)
     variance = block.var(-1, ddof=1)
-    squared_error = np.divide(variance, ess, out=np.zeros_like(variance), where=variance > 0)
+    squared_error = np.divide(variance, ess, out=np.zeros_like(variance), where=ess > 0)  # a chain that stands still is certain
     return block.mean(-1).var(-1, ddof=1) / squared_error.mean(-1)
 
 
@@ -192,7 +188,7 @@ def largest_share(expected: Float[np.ndarray, "..."], effective: float) -> Float
     return betaincinv(np.maximum(size * expected, smallest), np.maximum(size * (1 - expected), smallest), 1 - ALARM)
 
 
-class Comparison(NamedTuple):
+class SharesAgainstNull(NamedTuple):
     """Shares of scalars held against those of a stationary process; NaN for a single chain or fewer than 4 draws.
 
     Attributes:
@@ -210,14 +206,14 @@ class Comparison(NamedTuple):
     gross_largest: float
 
 
-def compare(
+def compare_with_stationary(
     rhat: Float[np.ndarray, " scalar"],
     disagreement: Float[np.ndarray, " scalar"],
     ess_within: Float[np.ndarray, "chain scalar"],
     ess_within_folded: Float[np.ndarray, "chain scalar"],
     num_draws: int,
     effective: float,
-) -> Comparison:
+) -> SharesAgainstNull:
     """Hold R-hat and the disagreement of chains against what a stationary process as slow as they are would show.
 
     A chain that is slower than the others raises the expected share by no more than a factor of chains / (chains - 1) in time,
@@ -234,14 +230,14 @@ def compare(
     num_chains = len(ess_within)
     if num_chains < 2 or num_draws < MIN_DRAWS or np.isnan(rhat).all():
         nothing = np.full(len(THRESHOLDS), np.nan)
-        return Comparison(nothing, nothing, nothing, np.nan, np.nan)
+        return SharesAgainstNull(nothing, nothing, nothing, np.nan, np.nan)
     null = stationary_null(num_chains, num_draws)
     with np.errstate(divide="ignore"):  # chains that do not move are infinitely slow
         time, folded_time = 1 / ess_within.mean(0), 1 / ess_within_folded.mean(0)
     # R-hat is the larger of two nearly independent ones, of the values and of the folded values.
     expected = 1 - np.mean((1 - null.exceedance(time)) * (1 - null.exceedance(folded_time)), 0)
     effective = 1 / (1 / effective + 1 / null.repetitions)  # the expectation is simulated too
-    return Comparison(
+    return SharesAgainstNull(
         np.mean(rhat[:, None] > THRESHOLDS, 0),
         expected,
         largest_share(expected, effective),

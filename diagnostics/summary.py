@@ -9,8 +9,22 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
-from diagnostics import convergence as c
 from diagnostics import stationary
+from diagnostics.convergence import (
+    MIN_DRAWS,
+    TAIL,
+    Block,
+    Draws,
+    block_ess,
+    block_ess_tail,
+    block_rhat_rank,
+    by_chain,
+    fold,
+    halves_by_chain,
+    over_blocks,
+    rank_scores,
+    split,
+)
 from diagnostics.trees import check_tree, layer_of, predicted
 
 TOTAL = "(total)"  # the row of a table that holds all its layers; no parameter path has brackets
@@ -47,7 +61,7 @@ class ScalarStatistics(NamedTuple):
 REPORTED = ("mean", "sd", "rhat", "ess_bulk", "ess_tail", "mcse_mean", "ess_within")
 
 
-def scalar_statistics(draws: c.Draws) -> ScalarStatistics:
+def scalar_statistics(draws: Draws) -> ScalarStatistics:
     """Compute all convergence statistics of every scalar in one pass.
 
     Args:
@@ -57,29 +71,29 @@ def scalar_statistics(draws: c.Draws) -> ScalarStatistics:
         Arrays [...] and [chain, ...]; NaN by the rules of `diagnostics.convergence`, except that mean and standard deviation are
         defined for fewer than 4 draws, too.
     """
-    statistics = ScalarStatistics(*c.over_blocks(_block_statistics, draws))
-    if draws.shape[1] >= c.MIN_DRAWS:
+    statistics = ScalarStatistics(*over_blocks(_block_statistics, draws))
+    if draws.shape[1] >= MIN_DRAWS:
         return statistics
     with np.errstate(invalid="ignore", over="ignore"):
         ddof = int(draws.shape[0] * draws.shape[1] > 1)
         return statistics._replace(mean=draws.mean((0, 1), dtype=float), sd=draws.std((0, 1), dtype=float, ddof=ddof))
 
 
-def _block_statistics(block: c.Block) -> ScalarStatistics:
-    halves = c.split(block)
-    scores, folded = c.rank_scores(halves), c.rank_scores(c.fold(halves))
-    by_chain = c.halves_by_chain(block)
+def _block_statistics(block: Block) -> ScalarStatistics:
+    halves = split(block)
+    scores, folded = rank_scores(halves), rank_scores(fold(halves))
+    alone = halves_by_chain(block)
     sd = np.where(np.ptp(block, (1, 2)) > 0, block.std((1, 2), ddof=1), 0)
     return ScalarStatistics(
         mean=block.mean((1, 2)),
         sd=sd,
-        rhat=c.block_rhat_rank(scores, folded, block.shape[1]),
-        ess_bulk=c.block_ess(scores),
-        ess_tail=c.block_ess_tail(block, c.TAIL),
-        mcse_mean=sd / np.sqrt(c.block_ess(halves)),
-        ess_within=c.by_chain(c.block_ess(c.rank_scores(by_chain)), block),
-        ess_within_folded=c.by_chain(c.block_ess(c.rank_scores(c.fold(by_chain))), block),
-        disagreement=stationary.disagreement(block, c.by_chain(c.block_ess(by_chain), block).T),
+        rhat=block_rhat_rank(scores, folded, block.shape[1]),
+        ess_bulk=block_ess(scores),
+        ess_tail=block_ess_tail(block, TAIL),
+        mcse_mean=sd / np.sqrt(block_ess(halves)),
+        ess_within=by_chain(block_ess(rank_scores(alone)), block),
+        ess_within_folded=by_chain(block_ess(rank_scores(fold(alone))), block),
+        disagreement=stationary.disagreement(block, by_chain(block_ess(alone), block).T),
     )
 
 
@@ -91,7 +105,7 @@ class Part(NamedTuple):
     num_correlated: int
 
     @classmethod
-    def of(cls, draws: c.Draws) -> Part:
+    def of(cls, draws: Draws) -> Part:
         """Analyse the draws (chain, draw, ...) of a variable."""
         flat = draws.reshape(*draws.shape[:2], -1)
         return cls(scalar_statistics(flat), *stationary.batch_correlation(flat))
@@ -179,7 +193,9 @@ def _row(part: Part, num_draws: int) -> xr.Dataset:
         live = ScalarStatistics(*(np.full((*field.shape[:-1], 1), np.nan) for field in live))
     num_chains = len(live.ess_within)
     effective = stationary.num_effective_scalars(part.correlation, part.num_correlated, num_chains)
-    test = stationary.compare(live.rhat, live.disagreement, live.ess_within, live.ess_within_folded, num_draws, effective)
+    test = stationary.compare_with_stationary(
+        live.rhat, live.disagreement, live.ess_within, live.ess_within_folded, num_draws, effective
+    )
     return xr.Dataset(
         {
             "num_scalars": is_live.size,

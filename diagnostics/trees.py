@@ -124,7 +124,10 @@ def _check_functions(tree: xr.DataTree) -> None:
         raise ValueError("the functions of a regression are mean and scale; one of them is missing")
     if "observed_data" not in tree.children:
         return
-    y = tree["observed_data"].to_dataset()["y_test"]
+    observed = tree["observed_data"].to_dataset()
+    if "y_test" not in observed:
+        raise ValueError(f"observed_data must hold y_test, the test targets; it holds {', '.join(map(str, observed.data_vars))}")
+    y = observed["y_test"]
     if functions.sizes.get("point") != y.size:
         raise ValueError(
             f"functions are given at {functions.sizes.get('point')} points and y_test at {y.size}; they must be the same"

@@ -85,6 +85,16 @@ def test_a_chain_started_far_away_fails_however_few_the_draws(simulate, num_draw
     assert result["weights-converge"] == ("fail" if num_draws == 400 else result["weights-converge"])
 
 
+def test_a_chain_stuck_far_away_fails_in_function_space_too(simulate):
+    """It has no effective draws at all, and must not pass for slow."""
+    arrays = simulate.healthy_arrays()
+    displace(arrays, 1)
+    for group in ("posterior", "functions"):
+        for values in arrays[group].values():
+            values[1] = values[1, 0]
+    assert verdicts(make_tree(**arrays))["functions-converge"] == "fail"
+
+
 def test_too_few_draws_are_inconclusive(simulate):
     findings = audit(simulate.healthy_tree(num_draws=60))
     result = {finding.claim: finding.verdict for finding in findings}

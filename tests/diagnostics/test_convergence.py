@@ -130,16 +130,16 @@ def test_memory_does_not_grow_with_the_number_of_scalars():
     assert peak < 100e6
 
 
-def test_at_least_six_times_faster_than_arviz():
-    """Measured: 20 times on one core. The bound of 6 is the least that justifies formulas of our own."""
+def test_faster_than_arviz():
+    """Measured: 8 and 7 times in processor time (and 11 and 10 times in wall time on two cores). Half of that is a regression."""
     draws = np.random.default_rng(7).normal(size=(4, 200, 400))
 
     def seconds(function, draws):
-        start = time.perf_counter()
+        start = time.process_time()  # of all threads; what else the machine does hardly changes it
         function(draws)
-        return (time.perf_counter() - start) / draws.shape[-1]
+        return (time.process_time() - start) / draws.shape[-1]
 
     for function in (convergence.rhat, convergence.ess_bulk):
         ours = min(seconds(function, draws) for _ in range(3))
         theirs = min(seconds(REFERENCE[function], draws[..., :40]) for _ in range(3))
-        assert theirs > 6 * ours
+        assert theirs > 3.5 * ours

@@ -68,6 +68,10 @@ def test_a_tree_survives_a_netcdf_like_round_trip(simulate):
             {"functions": {"probability": np.full((2, 4, 3, 2), 0.5)}, "observed_data": {"y_test": np.array([0, 1, 2])}},
             "integers from 0 to 1, got int64 from 0 to 2",
         ),
+        (
+            {"functions": {"log_likelihood": np.zeros((2, 4, 3))}, "observed_data": {"labels": np.zeros(3)}},
+            "must hold y_test.*it holds labels",
+        ),
         ({"posterior": {"w": np.zeros((2, 0))}}, "no draws"),
     ],
 )
