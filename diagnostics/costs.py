@@ -37,7 +37,7 @@ def efficiency(summary: xr.DataTree) -> dict[str, Efficiency]:
         Efficiency by group, `posterior` and `functions`, as far as the run has them.
     """
     result = {}
-    for group in summary.children.keys() & {"posterior", "functions"}:
+    for group in [name for name in ("functions", "posterior") if name in summary.children]:
         ess = float(summary[f"{group}_layers"].to_dataset().sel(layer=TOTAL)["ess_bulk_median"])
         costs = (float(summary.attrs.get(cost) or np.nan) for cost in ("gradients", "seconds"))
         result[group] = Efficiency(ess, *(ess / cost for cost in costs))

@@ -9,10 +9,10 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Bool, Float
 
+from diagnostics import trees
 from diagnostics.energy import EnergySummary, configurational_temperature, energy_summary, kinetic_temperature
 from diagnostics.estimates import Estimate
 from diagnostics.summary import TOTAL, summarise_variables
-from diagnostics.trees import check_tree, predicted
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Evidence:
     summary: xr.DataTree | None = None
 
     def __post_init__(self) -> None:
-        check_tree(self.tree)
+        trees.check_tree(self.tree)
 
     @property
     def kind(self) -> str:
@@ -56,12 +56,12 @@ class Evidence:
     @cached_property
     def weights(self) -> xr.Dataset:
         """Row `TOTAL` of the convergence table of all weights, see `layer_table`."""
-        return self._total("posterior", self.tree["posterior"].to_dataset())
+        return self._total("posterior", trees.weights(self.tree))
 
     @cached_property
     def functions(self) -> xr.Dataset | None:
         """The same of all function values; None if the run has none."""
-        variables = predicted(self.tree)
+        variables = trees.predicted(self.tree)
         return self._total("functions", variables) if variables.data_vars else None
 
     def _total(self, group: str, variables: xr.Dataset) -> xr.Dataset:
@@ -108,7 +108,7 @@ class Evidence:
         bad = np.zeros((self.num_chains, self.num_draws), bool)
         if "is_finite" in self.sample_stats:
             bad |= ~self.sample_stats["is_finite"].values.astype(bool)
-        for group in self.tree.children.keys() & {"posterior", "functions"}:
+        for group in [name for name in ("posterior", "functions") if name in self.tree.children]:
             for name, variable in self.tree[group].to_dataset().data_vars.items():
                 for chain, draws in enumerate(variable.values):  # a chain at a time bounds the memory
                     is_good = np.isfinite(draws)

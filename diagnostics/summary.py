@@ -25,7 +25,7 @@ from diagnostics.convergence import (
     rank_scores,
     split,
 )
-from diagnostics.trees import check_tree, layer_of, predicted
+from diagnostics.trees import check_tree, layer_of, predicted, weights
 
 TOTAL = "(total)"  # the row of a table that holds all its layers; no parameter path has brackets
 LOW_QUANTILE = 0.05  # "nearly all" scalars: minima over thousands of noisy estimates say nothing
@@ -135,7 +135,7 @@ def summarise(tree: xr.DataTree) -> xr.DataTree:
     """
     check_tree(tree)
     groups = {}
-    for group, variables in (("posterior", tree["posterior"].to_dataset()), ("functions", predicted(tree))):
+    for group, variables in (("posterior", weights(tree)), ("functions", predicted(tree))):
         if variables.data_vars:
             groups[group], groups[f"{group}_layers"] = summarise_variables(variables)
     summary = xr.DataTree.from_dict(groups)

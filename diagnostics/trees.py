@@ -104,7 +104,7 @@ def check_tree(tree: xr.DataTree) -> None:
     if "posterior" not in tree.children or not tree["posterior"].data_vars:
         raise ValueError(f"the tree has no group posterior with variables; it has {', '.join(tree.children) or 'no groups'}")
     sizes: dict[tuple[int, ...], str] = {}
-    for group in tree.children.keys() & {"posterior", "functions", "sample_stats"}:
+    for group in [name for name in ("posterior", "functions", "sample_stats") if name in tree.children]:
         for key, variable in tree[group].data_vars.items():
             if variable.dims[:2] != SAMPLE_DIMS:
                 raise ValueError(f"{group}.{key} must start with the dimensions chain and draw, got {variable.dims}")
@@ -138,6 +138,16 @@ def _check_functions(tree: xr.DataTree) -> None:
             raise ValueError(
                 f"y_test must hold integers from 0 to {num_classes - 1}, got {y.dtype} from {y.min().item()} to {y.max().item()}"
             )
+
+
+def weights(tree: xr.DataTree) -> xr.Dataset:
+    """Return the weights of a run, layer by layer in the order of `constant_data.layer_size` as far as it names their layers."""
+    dataset = tree["posterior"].to_dataset()
+    sizes = tree["constant_data"].to_dataset().get("layer_size") if "constant_data" in tree.children else None
+    order = {} if sizes is None else {str(layer): place for place, layer in enumerate(sizes["layer"].values)}
+    names = [str(name) for name in dataset.data_vars]
+    names.sort(key=lambda name: order.get(layer_of(name), len(order)))
+    return dataset[names]
 
 
 def predicted(tree: xr.DataTree) -> xr.Dataset:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from diagnostics.trees import check_tree, layer_of, make_tree, predicted
+from diagnostics.trees import check_tree, layer_of, make_tree, predicted, weights
 
 ATTRS = {"kind": "mcmc", "task": "density"}
 
@@ -31,6 +31,15 @@ def test_layers_can_be_given_when_weights_were_not_all_kept():
     )
     assert tree["sample_stats"]["virial"]["layer"].values.tolist() == ["a", "b"]
     assert tree["constant_data"]["layer_size"].values.tolist() == [7, 9]
+
+
+def test_weights_come_in_the_order_of_the_layers():
+    names = ("b.bias", "a.kernel", "b.kernel", "a.bias")
+    arrays = {name: np.zeros((1, 3)) for name in names}
+    tree = make_tree(attrs=ATTRS, posterior=arrays, layers={"a": 2, "b": 2})
+    assert list(weights(tree).data_vars) == ["a.kernel", "a.bias", "b.bias", "b.kernel"]
+    del tree["constant_data"]
+    assert list(weights(tree).data_vars) == list(names)
 
 
 def test_functions_are_all_but_the_log_likelihood(simulate):
