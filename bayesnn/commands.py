@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bayesnn.config import Imported, RunConfig
@@ -74,12 +75,7 @@ def resume(folder: RunFolder, *, accept_changed_code: bool) -> int:
     """Continue a run from its last commit."""
     facts = folder.manifest
     config = folder.config
-    changed = [name for name, digest in facts["sources"].items() if source_of(name)[1] != digest]
-    if changed and not accept_changed_code:
-        raise UsageError(
-            f"{', '.join(changed)} changed since this run began; its remaining draws would come from other code: restore it "
-            f"(a copy is in {folder.path / 'source'}), or say --accept-changed-code"
-        )
+    changed = folder.check_sources(accept_changed_code=accept_changed_code)
     prepare(facts["launches"][0]["cpu_threads"])
     from bayesnn import manifest
     from bayesnn.build import build_method, build_problem
@@ -111,6 +107,51 @@ def audit(folder: RunFolder, claims: Sequence[str] = ()) -> int:
     return 0 if overall(findings) == "pass" else 1
 
 
+def list_all() -> int:
+    """Print everything that has a name."""
+    from bayesnn import catalogue, config
+    from bayesnn.experiments import EXPERIMENTS, describe
+    from diagnostics.standard import HEALTH
+
+    sections = {
+        "experiments": {name: describe(function) for name, function in EXPERIMENTS.items()},
+        "samplers": {model.model_fields["kind"].default: describe(model) for model in config.UNIONS["sampler"]},
+        "models": catalogue.MODELS,
+        "priors": catalogue.PRIORS,
+        "likelihoods": catalogue.LIKELIHOODS,
+        "data sets": catalogue.DATASETS,
+        "claims": {claim.name: claim.description for claim in HEALTH.values()},
+    }
+    for title, entries in sections.items():
+        console().print(f"[bold]{title}[/]")
+        for name, line in entries.items():
+            console().print(f"  [cyan]{name:<20}[/] {escape(line)}", soft_wrap=True)
+    return 0
+
+
+def predict(folder: RunFolder, inputs: Path, output: Path) -> int:
+    """Predict on the inputs of an .npz file."""
+    prepare()
+    import numpy as np
+
+    from bayesnn.load import LoadedRun
+
+    try:
+        with np.load(inputs, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{inputs} cannot be read as .npz: {error}") from None
+    if "x" not in arrays:
+        raise UsageError(
+            f"{inputs} must hold an array x [point, feature] in original units; it holds {', '.join(arrays) or 'none'}"
+        )
+    predicted: dict[str, Any] = LoadedRun(folder).predict(arrays["x"])
+    np.savez(output, **predicted)
+    shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in predicted.items())
+    console().print(f"{output}: {shapes}, from {folder.status['draws']} draws of {folder.config.chains} chains", markup=False)
+    return 0
+
+
 def write_findings(folder: RunFolder, findings: Sequence[Finding]) -> None:
     """Write findings.json."""
     write_atomically(folder.path / "findings.json", json.dumps([finding.to_dict() for finding in findings], indent=1))
@@ -123,7 +164,7 @@ def print_findings(findings: Sequence[Finding], title: str) -> None:
         table.add_column(column, overflow="fold")
     for finding in findings:
         colour = COLOURS.get(finding.verdict, "dim")
-        table.add_row(f"[{colour}]{finding.verdict}[/]", finding.claim, finding.note)
+        table.add_row(f"[{colour}]{finding.verdict}[/]", finding.claim, escape(finding.note))
     console().print(table)
 
 
@@ -156,6 +197,8 @@ def _named(registry: Any, name: str, what: str) -> Any:
 
 
 HANDLERS: dict[str, Callable[[Any], int]] = {
+    "List": lambda c: list_all(),
+    "Predict": lambda c: predict(RunFolder.open(c.folder), c.inputs, c.output),
     "Resume": lambda c: resume(RunFolder.open(c.folder), accept_changed_code=c.accept_changed_code),
     "Audit": lambda c: audit(RunFolder.open(c.folder), c.claims),
 }

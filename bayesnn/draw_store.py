@@ -119,7 +119,13 @@ class DrawStore:
                     )
 
     def _open(self, name: str, **extra: Any) -> Any:
-        spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{self.path / name}/"}, **extra}
+        # A block that holds nothing but zeros must be on disk too, or it would look lost.
+        spec = {
+            "driver": "zarr3",
+            "kvstore": {"driver": "file", "path": f"{self.path / name}/"},
+            "store_data_equal_to_fill_value": True,
+            **extra,
+        }
         return tensorstore.open(spec).result()
 
     def _write_group(self, path: Path, attributes: Mapping[str, Any] = types.MappingProxyType({})) -> None:

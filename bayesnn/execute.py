@@ -10,8 +10,10 @@ import jax
 import numpy as np
 
 import samplers
-from bayesnn.build import Method, Problem
+from bayesnn.build import KINDS, Method
 from bayesnn.draw_store import Draws, block_length
+from bayesnn.draws import by_name
+from bayesnn.problem import Problem
 from bayesnn.progress import Interrupts, Progress, Reporter
 from bayesnn.run_folder import Commit, RunFolder
 from samplers import Info, Result, Run
@@ -95,7 +97,7 @@ class _Execution:
             # Pieces end where blocks end, so that every block is written once and whole.
             length = min(self.block - self.done.draws % self.block, total - self.done.draws)
             results = self._sample(meter, steps=length * thin, thin=thin, save=self.problem.save, chunk_draws=self.block)
-            draws = _concatenate([_by_name(result) for result in results])
+            draws = _concatenate([by_name(result) for result in results])
             count = next(iter(draws.values())).shape[1]
             self.shard.draws.write(self.done.draws, draws)
             self._advance(meter, draws=count)
@@ -190,14 +192,17 @@ class _Execution:
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
         save = self.problem.save
         draws = jax.eval_shape(lambda s: save.function(s, save.arrays), one)
-        return {name: (x.shape, x.dtype) for name, x in _by_name(Result(draws, info, self.run, False)).items()}
+        return {name: (x.shape, x.dtype) for name, x in by_name(Result(draws, info, self.run, False)).items()}
 
     def _start_store(self) -> None:
         store = self.shard.draws
         shutil.rmtree(store.path, ignore_errors=True)  # of an execution that was killed before its first commit of draws
-        store.create(self.config.chains, self.config.draws, self.block, self.draw_types, self.problem.description)
-        for name, (value, dims) in self.problem.constants.items():
-            store.write_constant(name, value, dims)
+        sampler = self.config.sampler.kind
+        description = self.problem.description | {"sampler": sampler, "kind": KINDS[sampler]}
+        store.create(self.config.chains, self.config.draws, self.block, self.draw_types, description)
+        store.write_constant("constant_data/layer_size", np.array(list(self.problem.layers.values())), ["layer"])
+        if self.problem.y_test is not None:
+            store.write_constant("observed_data/y_test", self.problem.y_test, ["point"])
 
 
 class _Meter:
@@ -242,17 +247,6 @@ class _Meter:
         taken = self.gradients - self.taken_gradients, now - self.taken_at
         self.taken_gradients, self.taken_at = self.gradients, now
         return taken
-
-
-def _by_name(result: Result) -> Draws:
-    """Name arrays as the draw store does: `group/variable`."""
-    info = result.info
-    assert info is not None
-    draws = dict(result.draws)
-    groups = {group: draws.pop(group) for group in ("posterior", "functions") if group in draws}
-    statistics = {**draws, **{("diverging" if k == "is_divergent" else k): v for k, v in info._asdict().items()}}
-    groups["sample_stats"] = statistics
-    return {f"{group}/{name}": value for group, values in groups.items() for name, value in values.items()}
 
 
 def _concatenate(parts: list[Draws]) -> Draws:

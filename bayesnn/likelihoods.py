@@ -1,6 +1,6 @@
 """Likelihoods: from a network's outputs to a log density of each target, and to what is predicted.
 
-Regression works in standardised targets, of mean 0 and standard deviation 1 in training; `bayesnn.posterior` turns predictions
+Regression works in standardised targets, of mean 0 and standard deviation 1 in training; `bayesnn.posteriors` turns predictions
 back to original units. Temperature is not here: one definition serves all (`samplers.Tempering`), and every density keeps its
 normaliser, which a learned or predicted noise needs.
 """

@@ -16,9 +16,6 @@ from bayesnn.run_folder import Commit, RunFolder, Shard
 if TYPE_CHECKING:
     import xarray as xr
 
-# Draws whose predictions are computed in one call.
-DRAW_BLOCK = 32
-
 
 @dataclass(frozen=True)
 class LoadedRun:
@@ -51,33 +48,13 @@ class LoadedRun:
             deviation of the mixture over draws, noise included.
 
         Raises:
-            UsageError: Inputs of the wrong shape or not finite, a run without draws, or one whose code has changed.
+            UsageError: Inputs of the wrong shape or not finite, a run without draws, or one whose own code has changed.
         """
-        import jax
-
         from bayesnn.build import build_posterior
+        from bayesnn.predict import predict
 
-        posterior = build_posterior(self.config)
-        x = posterior.dataset.standardise(np.asarray(inputs))
-        weights = self.tree["posterior"].to_dataset()
-        num_chains, num_draws = weights.sizes["chain"], weights.sizes["draw"]
-        if num_draws == 0:
-            raise UsageError(f"{self.folder.path} has no committed draws to predict with")
-        evaluate = jax.jit(lambda positions, x: jax.vmap(lambda position: posterior.functions(position, x))(positions))
-        sums: dict[str, np.ndarray] = {}
-        for chain in range(num_chains):
-            for first in range(0, num_draws, DRAW_BLOCK):
-                block = weights.isel(chain=chain, draw=slice(first, first + DRAW_BLOCK))
-                positions = posterior.unflatten({str(name): block[name].values for name in block.data_vars})
-                predicted = {name: np.asarray(value, np.float64) for name, value in evaluate(positions, x).items()}
-                if "scale" in predicted:
-                    predicted["square"] = predicted["mean"] ** 2 + predicted.pop("scale") ** 2
-                for name, value in predicted.items():
-                    sums[name] = sums.get(name, 0.0) + value.sum(axis=0)
-        mixture = {name: value / (num_chains * num_draws) for name, value in sums.items()}
-        if "square" in mixture:
-            mixture["scale"] = np.sqrt(np.maximum(mixture.pop("square") - mixture["mean"] ** 2, 0))
-        return mixture
+        self.folder.check_sources()
+        return predict(build_posterior(self.config), self.tree["posterior"].to_dataset(), inputs)
 
 
 def load_run(path: str | Path) -> LoadedRun:

@@ -74,7 +74,7 @@ class Reporter:
 
     def note(self, text: str) -> None:
         """Say something once."""
-        self.console.print(f"{self.title}: {text}", highlight=False, markup=False)
+        self.console.print(f"{self.title}: {text}", highlight=False, markup=False, soft_wrap=True)
 
     def update(self, progress: Progress) -> None:
         """Show where the run is; in a log, at most every few seconds and at the start and end of a phase."""

@@ -25,6 +25,7 @@ from bayesnn import config as configs
 from bayesnn.config import RunConfig
 from bayesnn.draw_store import DrawStore
 from bayesnn.errors import UsageError
+from bayesnn.imports import source_of
 
 # The newest checkpoint, and the one before it in case a kill comes between a checkpoint and its commit record.
 KEPT_CHECKPOINTS = 2
@@ -175,6 +176,24 @@ class RunFolder:
     def status(self) -> dict[str, Any]:
         """How far it is."""
         return self._read_json("status.json")
+
+    def changed_sources(self) -> list[str]:
+        """Return the user's own functions whose files are no longer those with which the run began."""
+        return [name for name, digest in self.manifest["sources"].items() if source_of(name)[1] != digest]
+
+    def check_sources(self, *, accept_changed_code: bool = False) -> list[str]:
+        """Return the changed sources if they are accepted, or else refuse them.
+
+        Raises:
+            UsageError: Some changed, and that is not accepted.
+        """
+        changed = self.changed_sources()
+        if changed and not accept_changed_code:
+            raise UsageError(
+                f"{', '.join(changed)} changed since this run began, and would give other results: restore it "
+                f"(a copy is in {self.path / 'source'}), or say --accept-changed-code"
+            )
+        return changed
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
         """Replace manifest.json."""

@@ -31,7 +31,7 @@ from samplers.types import (
 
 # Draws of one chunk wait on the device; this bounds them.
 CHUNK_BYTES = 64 * 2**20
-MAX_CHUNK_DRAWS = 512
+MAX_CHUNK_DRAWS = 128
 
 
 class SamplingError(RuntimeError):
@@ -120,7 +120,7 @@ def sample(
     sampler = meshes.lift(sampler, layout.chain_block) if isinstance(sampler, Kernel) else sampler
     save_arrays, fold_arrays = (save.arrays if save else ()), (fold.arrays if fold else ())
 
-    capacity = chunk_draws or _capacity(save, run.state, num_steps // thin)
+    capacity = chunk_draws or _capacity(save, run.state)
     program = _chunk_program(
         sampler.step,
         save.function if save else None,
@@ -350,9 +350,10 @@ def _raise_if_dead(run: Run) -> None:
         )
 
 
-def _capacity(save: Save | None, state: State, num_draws: int) -> int:
+def _capacity(save: Save | None, state: State) -> int:
+    """Return a number that does not depend on the length of the run, lest every length compile anew."""
     if save is None:
-        return min(num_draws, MAX_CHUNK_DRAWS)
+        return MAX_CHUNK_DRAWS
     kept = jax.eval_shape(lambda s: jax.vmap(lambda one: save.function(one, save.arrays))(s), state)
     draw_bytes = sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(kept))
-    return int(np.clip(CHUNK_BYTES // max(draw_bytes, 1), 1, min(num_draws, MAX_CHUNK_DRAWS)))
+    return int(np.clip(CHUNK_BYTES // max(draw_bytes, 1), 1, MAX_CHUNK_DRAWS))

@@ -12,7 +12,7 @@ from flax import linen, nnx
 
 import samplers
 from bayesnn import data, likelihoods, models, priors
-from bayesnn.posterior import posterior
+from bayesnn.posteriors import posterior
 from samplers import Tempering
 
 

@@ -12,7 +12,7 @@ import scipy.stats
 
 import samplers
 from bayesnn import data, likelihoods, models, priors
-from bayesnn.posterior import posterior
+from bayesnn.posteriors import posterior
 
 
 def regression_data(num_train=60, num_test=8, num_features=3):

@@ -1,0 +1,107 @@
+"""Sampling in a notebook: a posterior and a sampler in, draws as an ArviZ DataTree out, nothing on disk."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import samplers
+from bayesnn import config as c
+from bayesnn.build import KINDS, build_method
+from bayesnn.draws import by_group
+from bayesnn.posteriors import Posterior
+from bayesnn.predict import predict
+from bayesnn.problem import Problem, network_problem
+from diagnostics.trees import make_tree
+
+if TYPE_CHECKING:
+    import jax
+    import xarray as xr
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Draws in memory.
+
+    Attributes:
+        tree: ArviZ DataTree: groups posterior, functions, sample_stats, observed_data, constant_data.
+        run: State at the end; `samplers.sample(run=...)` continues it.
+        posterior: What was sampled; None for a density without a network.
+    """
+
+    tree: xr.DataTree
+    run: samplers.Run
+    posterior: Posterior | None
+
+    def predict(self, inputs: Any) -> dict[str, np.ndarray]:
+        """Predict on new inputs, in original units; see `bayesnn.predict.predict`."""
+        if self.posterior is None:
+            raise ValueError("a density without a network predicts nothing")
+        return predict(self.posterior, self.tree["posterior"].to_dataset(), inputs)
+
+
+def sample(
+    key: jax.Array,
+    what: Posterior | Problem,
+    sampler: c.Sampler,
+    *,
+    chains: int = 4,
+    draws: int = 200,
+    warmup: c.WarmUp | int = 200,
+    thin: int = 1,
+    start: str = "prior",
+) -> Sampled:
+    """Sample a posterior in memory, warm-up included.
+
+    For long runs use a run folder (`bayesnn run`), which survives kills; this keeps everything in memory and reports nothing.
+
+    Args:
+        key: Of everything random.
+        what: A network's posterior (`bayesnn.posteriors`), or a problem (`density_problem`, `numpyro_problem`).
+        sampler: `HMC(...)`, `NUTS(...)`, `SGLD(...)` or `Optimise(...)`.
+        chains: Number of chains.
+        draws: Draws kept of each chain.
+        warmup: Steps before the first draw, or a `WarmUp` with more to say.
+        thin: Steps for each draw kept.
+        start: "prior", "model", or a file of weights.
+
+    Raises:
+        UsageError: Settings that do not fit the problem.
+        ValueError: Settings outside their range.
+        samplers.SamplingError: A chain left the finite numbers.
+    """
+    import jax
+
+    problem = network_problem(what) if isinstance(what, Posterior) else what
+    config = c.RunConfig(
+        sampler=sampler,
+        chains=chains,
+        draws=draws,
+        thin=thin,
+        warmup=c.WarmUp(steps=warmup) if isinstance(warmup, int) else warmup,
+    )
+    method = build_method(config, problem)
+    start_key, run_key = jax.random.split(key)
+    move = functools.partial(samplers.sample, run_key, positions=problem.init(start_key, chains, start), batch=problem.batch)
+    run = None
+    if config.warmup.steps:
+        run = move(method.first_kernel, num_steps=config.warmup.steps, save=None).run
+        run = samplers.finish(method.warmup, run) if method.warmup else run
+    began = time.monotonic()
+    result = move(method.kernel, num_steps=draws * thin, thin=thin, save=problem.save, run=run)
+    groups = by_group(result)
+    facts = {"sampler": sampler.kind, "kind": KINDS[sampler.kind], "name": sampler.kind}
+    spent = {"gradients": float(np.sum(groups["sample_stats"]["num_gradients"])), "seconds": time.monotonic() - began}
+    tree = make_tree(
+        attrs=problem.description | facts | spent,
+        posterior=groups["posterior"],
+        functions=groups.get("functions"),
+        sample_stats=groups["sample_stats"],
+        observed_data=None if problem.y_test is None else {"y_test": problem.y_test},
+        layers=problem.layers,
+    )
+    return Sampled(tree, result.run, problem.posterior)

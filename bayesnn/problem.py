@@ -1,0 +1,153 @@
+"""What is sampled, in the one form that runs and notebooks need: a network's posterior, any log density, or a NumPyro model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+import samplers
+from bayesnn.models import layer_sizes, named
+from bayesnn.posteriors import Posterior
+from bayesnn.weights import load_positions
+from samplers import Batch, Save, Target, Tempering
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is sampled.
+
+    Attributes:
+        target: The distribution.
+        batch: Its data.
+        tempering: Its temperatures.
+        init: (key, number of chains, start) -> positions.
+        save: What is kept of a draw: {"posterior": ..., "functions": ..., statistics ...}.
+        description: Attributes of the run's tree, plain data.
+        layers: Number of scalars of each layer, in the order of the virials.
+        y_test: [point] test targets that belong to the functions, original units; None without functions.
+        posterior: The network's posterior; None for a density without one.
+    """
+
+    target: Target
+    batch: Batch
+    tempering: Tempering
+    init: Callable[[Any, int, str], Any]
+    save: Save
+    description: dict[str, Any]
+    layers: dict[str, int]
+    y_test: np.ndarray | None
+    posterior: Posterior | None
+
+
+def network_problem(posterior: Posterior, test_points: int | None = None) -> Problem:
+    """Return a network's posterior as a problem.
+
+    Args:
+        posterior: The posterior.
+        test_points: Keep the predictions of this many test points with each draw; all by default.
+    """
+
+    def init(key: Any, num_chains: int, start: str) -> Any:
+        if start == "prior" or start == "model":
+            return posterior.init(key, num_chains, start)  # type: ignore[arg-type]  # mypy does not narrow to literals
+        return load_positions(Path(start), posterior.init(key, num_chains, "model"))
+
+    dataset = posterior.dataset
+    described = _description(dataset.task, posterior.tempering, posterior.target.num_data, posterior.layers)
+    return Problem(
+        target=posterior.target,
+        batch=posterior.batch,
+        tempering=posterior.tempering,
+        init=init,
+        save=posterior.save(test_points),
+        description=described | {"data": dataset.name, "data_sha256": dataset.hash},
+        layers=posterior.layers,
+        y_test=posterior.observed(test_points),
+        posterior=posterior,
+    )
+
+
+def density_problem(logdensity: Callable[[Any], Any], position: Any, *, temperature: float = 1.0) -> Problem:
+    """Return any log density on a pytree as a problem.
+
+    Args:
+        logdensity: position -> log density, nats.
+        position: A pytree of arrays; chains start a standard normal away from it, so that R-hat can see where they come from.
+        temperature: Of the density.
+    """
+    target, batch = samplers.from_logdensity(logdensity)
+    like = jax.tree.map(lambda x: jnp.asarray(x, float), position)
+
+    def init(key: Any, num_chains: int, start: str) -> Any:
+        flat, unravel = ravel_pytree(like)
+        return jax.vmap(unravel)(flat + jax.random.normal(key, (num_chains, flat.size), flat.dtype))
+
+    return _without_network(target, batch, init, like, temperature)
+
+
+def numpyro_problem(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Problem:
+    """Return the posterior of a NumPyro model, on the unconstrained coordinates that NumPyro itself samples, as a problem."""
+    from bayesnn.models import from_numpyro
+
+    target, batch, starts, _ = from_numpyro(model, *args, **kwargs)
+
+    def init(key: Any, num_chains: int, start: str) -> Any:
+        return starts(key, num_chains)
+
+    like = jax.tree.map(lambda x: x[0], starts(jax.random.key(0), 1))
+    return _without_network(target, batch, init, like, 1.0)
+
+
+def _without_network(target: Target, batch: Batch, init: Any, like: Any, temperature: float) -> Problem:
+    tempering = Tempering.at(temperature)
+    layers = layer_sizes(like) if isinstance(like, dict) else {"x": samplers.num_params(like)}
+    return Problem(
+        target=target,
+        batch=batch,
+        tempering=tempering,
+        init=init,
+        save=Save(_draw_function(target), (batch, tempering)),
+        description=_description("density", tempering, 0, layers),
+        layers=layers,
+        y_test=None,
+        posterior=None,
+    )
+
+
+def _draw_function(target: Target) -> Callable[[Any, Any], Any]:
+    def draw(state: Any, arrays: Any) -> Any:
+        batch, tempering = arrays
+        lp, gradient = jax.value_and_grad(samplers.log_density(target, batch, tempering))(state.position)
+        position, slopes = _by_name(state.position), _by_name(gradient)
+        layers = dict.fromkeys(layer_sizes(position) if isinstance(state.position, dict) else ["x"], jnp.zeros(()))
+        for name, value in position.items():
+            layers[name.rpartition(".")[0] or name] -= jnp.sum(value * slopes[name])
+        return {"posterior": position, "lp": lp, "virial": jnp.stack(list(layers.values()))}
+
+    return draw
+
+
+def _by_name(position: Any) -> dict[str, Any]:
+    """Return a position's leaves by dotted path; those of an unnamed pytree are x.0, x.1 ..."""
+    if isinstance(position, dict):
+        return named(position)
+    leaves = jax.tree.leaves(position)
+    return {"x": leaves[0]} if len(leaves) == 1 else {f"x.{i}": leaf for i, leaf in enumerate(leaves)}
+
+
+def _description(task: str, tempering: Tempering, num_data: int, layers: dict[str, int]) -> dict[str, Any]:
+    return {
+        "task": task,
+        "temperature": float(tempering.temperature),
+        "likelihood_temperature": float(tempering.likelihood_temperature),
+        "num_data": num_data,
+        "num_params": sum(layers.values()),
+        "layers": list(layers),
+    }
