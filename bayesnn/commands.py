@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ from bayesnn.run_folder import RunFolder, write_atomically
 if TYPE_CHECKING:
     from diagnostics.claims import Finding
 
+# The demo's methods; the first is the subject of its report, the others stand beside it.
+DEMO = ("digits-hmc", "digits-sgld", "digits-ensemble", "digits-map")
 COLOURS = {"pass": "green", "supported": "green", "fail": "red", "contradicted": "red", "inconclusive": "yellow"}
 
 
@@ -152,6 +155,55 @@ def predict(folder: RunFolder, inputs: Path, output: Path) -> int:
     return 0
 
 
+def report(folders: Sequence[RunFolder]) -> int:
+    """Write report.html into the first folder, with the others beside it."""
+    from bayesnn.report import write_report
+
+    if not folders:
+        raise UsageError("report needs a run folder")
+    subject, *others = folders
+    console().print(str(write_report(subject, others)), markup=False, soft_wrap=True)
+    return 0
+
+
+def compare(folders: Sequence[RunFolder]) -> int:
+    """Print the predictions of runs side by side."""
+    from bayesnn.comparison import print_comparison, read_trees
+
+    if len(folders) < 2:
+        raise UsageError(f"compare needs two or more run folders, got {len(folders)}")
+    print_comparison(console(), read_trees(folders))
+    return 0
+
+
+def demo(runs: Path) -> int:
+    """Sample, train, audit and report digits by four methods; succeeds whatever the verdicts are."""
+    from bayesnn.experiments import load_experiment
+    from bayesnn.progress import duration
+
+    began = time.monotonic()
+    prepare()
+    folder = next(path for number in range(1, 10_000) if not (path := runs / "demo" / str(number)).exists())
+    for name in DEMO:
+        if (state := sample_into(folder / name, name, load_experiment(name))) != "complete":
+            return _finish(state)
+    from bayesnn.report import write_report
+
+    subject, *others = (RunFolder.open(folder / name) for name in DEMO)
+    page = write_report(subject, others)
+    print_findings(read_findings(subject), f"{DEMO[0]}: {subject.config.chains} chains of {subject.config.draws} draws")
+    console().print(f"\nReport, with {', '.join(DEMO[1:])} beside it: {page}", markup=False, soft_wrap=True)
+    console().print(f"Done in {duration(time.monotonic() - began)}.")
+    return 0
+
+
+def read_findings(folder: RunFolder) -> list[Finding]:
+    """Read findings.json."""
+    from diagnostics.claims import Finding
+
+    return [Finding.from_dict(data) for data in json.loads((folder.path / "findings.json").read_text())]
+
+
 def write_findings(folder: RunFolder, findings: Sequence[Finding]) -> None:
     """Write findings.json."""
     write_atomically(folder.path / "findings.json", json.dumps([finding.to_dict() for finding in findings], indent=1))
@@ -198,6 +250,9 @@ def _named(registry: Any, name: str, what: str) -> Any:
 
 HANDLERS: dict[str, Callable[[Any], int]] = {
     "List": lambda c: list_all(),
+    "Report": lambda c: report([RunFolder.open(path) for path in c.folders]),
+    "Compare": lambda c: compare([RunFolder.open(path) for path in c.folders]),
+    "Demo": lambda c: demo(c.runs),
     "Predict": lambda c: predict(RunFolder.open(c.folder), c.inputs, c.output),
     "Resume": lambda c: resume(RunFolder.open(c.folder), accept_changed_code=c.accept_changed_code),
     "Audit": lambda c: audit(RunFolder.open(c.folder), c.claims),

@@ -26,7 +26,7 @@ DIGITS = RunConfig(data=Data(name="digits"), model=MLP(widths=(50,)), prior=Gaus
 
 def digits_hmc() -> RunConfig:
     """Digits, MLP 64-50-10, full-batch HMC: the demo's reference."""
-    return DIGITS.model_copy(update={"sampler": HMC(step_size=0.005, max_num_steps=400), "warmup": WarmUp(steps=60)})
+    return DIGITS.model_copy(update={"sampler": HMC(step_size=0.01), "warmup": WarmUp(steps=100), "draws": 500})
 
 
 def digits_nuts() -> RunConfig:
@@ -36,7 +36,7 @@ def digits_nuts() -> RunConfig:
 
 def digits_sgld() -> RunConfig:
     """Digits, MLP 64-50-10, SGLD on minibatches of 100: fast, and biased by its step size."""
-    return DIGITS.model_copy(update={"sampler": SGLD(step_size=2e-5, batch_size=100), "warmup": WarmUp(steps=5000), "thin": 100})
+    return DIGITS.model_copy(update={"sampler": SGLD(step_size=1e-4, batch_size=100), "warmup": WarmUp(steps=5000), "thin": 100})
 
 
 def digits_ensemble() -> RunConfig:
