@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key, PyTree
 
 from samplers import mesh as meshes
+from samplers.mesh import Layout
 from samplers.types import (
     Batch,
     Fold,
@@ -103,6 +104,8 @@ def sample(
     """
     if thin < 1 or num_steps < 1 or num_steps % thin:
         raise ValueError(f"num_steps must be a positive multiple of thin; got num_steps={num_steps}, thin={thin}")
+    layout = Layout.of(_num_chains(positions) if run is None else len(run.chain), mesh, chain_block)
+    batch = layout.place_batch(batch)
     if run is None:
         run = start(
             key,
@@ -111,12 +114,14 @@ def sample(
             batch,
             tuning=tuning,
             fold=fold,
-            mesh=mesh,
-            chain_block=chain_block,
+            mesh=layout.mesh,
+            chain_block=layout.chain_block,
             first_chain=first_chain,
         )
         _check_start(run)
-    layout = _layout(len(run.chain), mesh, chain_block)
+    tuning_spec = meshes.tuning_spec(run.tuning)
+    # As the program will return it; otherwise its second call would compile once more.
+    run = jax.device_put(run, jax.tree.map(layout.sharding, meshes.run_spec(tuning_spec)))
     sampler = meshes.lift(sampler, layout.chain_block) if isinstance(sampler, Kernel) else sampler
     save_arrays, fold_arrays = (save.arrays if save else ()), (fold.arrays if fold else ())
 
@@ -126,7 +131,7 @@ def sample(
         save.function if save else None,
         fold.update if fold else None,
         layout,
-        meshes.tuning_spec(run.tuning),
+        tuning_spec,
         thin,
         capacity,
     )
@@ -171,43 +176,17 @@ def start(
     Under `jax.eval_shape` it tells what a checkpoint must look like.
     """
     num_chains = _num_chains(positions)
-    layout = _layout(num_chains, mesh, chain_block)
+    layout = Layout.of(num_chains, mesh, chain_block)
     sampler = meshes.lift(sampler, layout.chain_block) if isinstance(sampler, Kernel) else sampler
     tuning = sampler.initial_tuning if tuning is None else tuning
     program = _start_program(sampler.init, fold.init if fold else None, layout, meshes.tuning_spec(tuning))
     chain = jnp.arange(first_chain, first_chain + num_chains, dtype=jnp.int32)
-    state, carry = program(key, chain, positions, batch, tuning, fold.arrays if fold else ())
+    state, carry = program(key, chain, positions, layout.place_batch(batch), tuning, fold.arrays if fold else ())
     return Run(key, chain, jnp.int32(0), jnp.int32(0), state, tuning, carry, Health.zeros(num_chains))
 
 
-class _Layout:
-    """Where chains live; compared by value, since compiled programs are cached on it."""
-
-    def __init__(self, mesh: Mesh, num_chains: int, size: int, chain_block: int):
-        self.mesh, self.num_chains, self.size, self.chain_block = mesh, num_chains, size, chain_block
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Layout) and vars(self) == vars(other)
-
-    def __hash__(self) -> int:
-        return hash(tuple(vars(self).values()))
-
-    def pad(self, tree: PyTree) -> PyTree:
-        return meshes.pad_chains(tree, self.num_chains, self.size)
-
-
-def _layout(num_chains: int, mesh: Mesh | None, chain_block: int | None) -> _Layout:
-    mesh = meshes.make_mesh(num_chains) if mesh is None else mesh
-    if chain_block is None:
-        on_cpu = mesh.devices.flat[0].platform == "cpu"
-        chain_block = 1 if on_cpu else -(-num_chains // mesh.shape[meshes.CHAIN_AXIS])
-    if chain_block < 1:
-        raise ValueError(f"chain_block must be at least 1, got {chain_block}")
-    return _Layout(mesh, num_chains, meshes.padded_size(num_chains, chain_block, mesh), chain_block)
-
-
 @functools.lru_cache(maxsize=32)
-def _start_program(init: Any, fold_init: Any, layout: _Layout, tuning_spec: Any) -> Callable[..., tuple[State, PyTree]]:
+def _start_program(init: Any, fold_init: Any, layout: Layout, tuning_spec: Any) -> Callable[..., tuple[State, PyTree]]:
     """Compile the start: states and fold carries from positions."""
 
     def local(keys: Any, positions: Any, batch: Batch, tuning: Any, fold_arrays: Any) -> tuple[State, PyTree]:
@@ -226,14 +205,14 @@ def _start_program(init: Any, fold_init: Any, layout: _Layout, tuning_spec: Any)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, chain)
         own = layout.pad(tuning) if tuning_spec == by_chain else tuning
         out = on_mesh(layout.pad(keys), layout.pad(positions), batch, own, fold_arrays)
-        return jax.tree.map(lambda x: x[: layout.num_chains], out)
+        return layout.cut(out)
 
     return program
 
 
 @functools.lru_cache(maxsize=32)
 def _chunk_program(
-    step_fn: Any, save_fn: Any, fold_fn: Any, layout: _Layout, tuning_spec: Any, thin: int, capacity: int
+    step_fn: Any, save_fn: Any, fold_fn: Any, layout: Layout, tuning_spec: Any, thin: int, capacity: int
 ) -> Callable[..., tuple[Run, PyTree, Info]]:
     """Compile one chunk of up to `capacity` draws; their number is an argument, so that nothing recompiles."""
     block = layout.chain_block
@@ -272,12 +251,12 @@ def _chunk_program(
         return run, kept, infos
 
     by_chain, shared = meshes.BY_CHAIN, meshes.EVERYWHERE
-    run_spec = Run._make((shared, by_chain, shared, shared, by_chain, tuning_spec, by_chain, by_chain))
+    run_spec = meshes.run_spec(tuning_spec)
     on_mesh = meshes.over_mesh(
         local, layout.mesh, (run_spec, shared, meshes.batch_spec(), shared, shared), (run_spec, by_chain, by_chain)
     )
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=(jax.tree.map(layout.sharding, run_spec), None, None))
     def chunk(run: Run, num_draws: Any, batch: Batch, save_arrays: Any, fold_arrays: Any) -> tuple[Run, PyTree, Info]:
         def on_chains(resize: Callable[[PyTree], PyTree], run: Run) -> Run:
             own = resize(run.tuning) if tuning_spec == by_chain else run.tuning
@@ -289,11 +268,8 @@ def _chunk_program(
                 health=resize(run.health),
             )
 
-        def cut(tree: PyTree) -> PyTree:
-            return jax.tree.map(lambda x: x[: layout.num_chains], tree)
-
         run, kept, infos = on_mesh(on_chains(layout.pad, run), num_draws, batch, save_arrays, fold_arrays)
-        return on_chains(cut, run), cut(kept), cut(infos)
+        return on_chains(layout.cut, run), layout.cut(kept), layout.cut(infos)
 
     return chunk
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -10,11 +11,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key, PyTree
 
 from samplers.targets import DATA_AXIS
-from samplers.types import Batch, Info, Kernel, PerChain, Position, Sampler, State, Tuning
+from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, Sampler, State, Tuning
 
 CHAIN_AXIS = "chain"
 BY_CHAIN, BY_DATA, EVERYWHERE = PartitionSpec(CHAIN_AXIS), PartitionSpec(DATA_AXIS), PartitionSpec()
@@ -100,23 +101,67 @@ def _opaque(value: int) -> Int[Array, ""]:
     return jax.lax.optimization_barrier(jnp.int32(value))
 
 
-def padded_size(num_chains: int, chain_block: int, mesh: Mesh) -> int:
-    """Return the number of chains that fills every block on every device."""
-    unit = chain_block * mesh.shape[CHAIN_AXIS]
-    return math.ceil(num_chains / unit) * unit
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where chains and data live; compared by value, since compiled programs are cached on it.
 
+    Attributes:
+        mesh: Of devices.
+        num_chains: Chains that are run.
+        chain_block: Chains that move together in one vmap.
+    """
 
-def pad_chains(tree: PyTree, num_chains: int, size: int) -> PyTree:
-    """Repeat chains until there are `size`; the copies compute the same and are cut off again."""
-    if num_chains == size:
-        return tree
-    index = jnp.arange(size) % num_chains
-    return jax.tree.map(lambda x: x[index], tree)
+    mesh: Mesh
+    num_chains: int
+    chain_block: int
+
+    @classmethod
+    def of(cls, num_chains: int, mesh: Mesh | None = None, chain_block: int | None = None) -> Layout:
+        """Return the layout with the defaults of `samplers.sample`."""
+        mesh = make_mesh(num_chains) if mesh is None else mesh
+        if chain_block is None:
+            on_cpu = mesh.devices.flat[0].platform == "cpu"
+            chain_block = 1 if on_cpu else math.ceil(num_chains / mesh.shape[CHAIN_AXIS])
+        if chain_block < 1:
+            raise ValueError(f"chain_block must be at least 1, got {chain_block}")
+        return cls(mesh, num_chains, chain_block)
+
+    def pad(self, tree: PyTree) -> PyTree:
+        """Repeat chains until every block on every device is full; the copies compute the same and are cut off again."""
+        unit = self.chain_block * self.mesh.shape[CHAIN_AXIS]
+        size = math.ceil(self.num_chains / unit) * unit
+        if size == self.num_chains:
+            return tree
+        index = jnp.arange(size) % self.num_chains
+        return jax.tree.map(lambda x: x[index], tree)
+
+    def cut(self, tree: PyTree) -> PyTree:
+        """Undo `pad`."""
+        return jax.tree.map(lambda x: x[: self.num_chains], tree)
+
+    def sharding(self, spec: PartitionSpec) -> NamedSharding:
+        """Return how arrays lie between two programs: chains that do not divide over the devices lie on each of them."""
+        divides = self.num_chains % self.mesh.shape[CHAIN_AXIS] == 0
+        return NamedSharding(self.mesh, spec if divides or spec != BY_CHAIN else EVERYWHERE)
+
+    def place_batch(self, batch: Batch) -> Batch:
+        """Put the data on the devices that need them, once and not at every call of a program."""
+        num_devices, num_examples = self.mesh.shape[DATA_AXIS], batch.weight.shape[0]
+        if num_examples % num_devices:
+            raise ValueError(
+                f"{num_examples} examples do not divide over {num_devices} devices; pad them with pad_batch(batch, data_blocks)"
+            )
+        return jax.device_put(batch, jax.tree.map(self.sharding, batch_spec()))
 
 
 def batch_spec() -> Any:
     """Return how a batch is laid over the mesh: examples cut, constants everywhere."""
     return Batch._make((BY_DATA, BY_DATA, EVERYWHERE))
+
+
+def run_spec(tuning: PartitionSpec) -> Any:
+    """Return how a run is laid over the mesh."""
+    return Run._make((EVERYWHERE, BY_CHAIN, EVERYWHERE, EVERYWHERE, BY_CHAIN, tuning, BY_CHAIN, BY_CHAIN))
 
 
 def tuning_spec(tuning: Tuning) -> PartitionSpec:
