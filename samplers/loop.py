@@ -231,8 +231,7 @@ def _chunk_program(
         def one_draw(draw: Any, carry: Any) -> Any:
             *moving, kept, infos = carry
             step = run.step + draw * thin
-            first = one_step(step, (*moving, None))
-            *moving, info = jax.lax.fori_loop(step + 1, step + thin, _accumulating(one_step), first)
+            *moving, info = jax.lax.fori_loop(step, step + thin, _accumulating(one_step), (*moving, nothing))
             info = info._replace(acceptance_rate=info.acceptance_rate / thin, kinetic_temperature=info.kinetic_temperature / thin)
             if save_fn is not None:
                 saved = meshes.map_chains(lambda s: save_fn(s, save_arrays), block, moving[0])
@@ -246,6 +245,8 @@ def _chunk_program(
         )
         info_type = jax.eval_shape(lambda: one_step(run.step, (*carry, None))[-1])
         kept, infos = jax.tree.map(lambda x: jnp.zeros((x.shape[0], capacity, *x.shape[1:]), x.dtype), (saved_type, info_type))
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info_type)
+        nothing = nothing._replace(is_finite=~nothing.is_finite)
         state, fold, health, kept, infos = jax.lax.fori_loop(0, num_draws, one_draw, (*carry, kept, infos))
         run = run._replace(step=run.step + num_draws * thin, state=state, fold=fold, health=health)
         return run, kept, infos
