@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 from blackjax.adaptation.mass_matrix import mass_matrix_adaptation
 from blackjax.adaptation.staged_adaptation import build_schedule
 from blackjax.adaptation.step_size import dual_averaging_adaptation
-from jaxtyping import Array, Float, Int, Key
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
-from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, State, Tuning, num_params
+from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, State, Tuning
 
 type Metric = Literal["identity", "diagonal"]
 
@@ -69,7 +70,7 @@ def window_adaptation(
         The warm-up; when `sample` has run its kernel for `num_steps`, `finish` hands over to the tuned kernel.
 
     Raises:
-        ValueError: An argument outside its range, or a kernel without a step size.
+        ValueError: An argument outside its range, or a kernel without step size or metric.
 
     References:
         Hoffman & Gelman 2014, section 3.2 (dual averaging); Stan reference manual, "Automatic parameter tuning" (windows).
@@ -78,17 +79,23 @@ def window_adaptation(
         raise ValueError(f"a warm-up needs at least one step, got num_steps={num_steps}")
     if not 0 < target_acceptance_rate < 1:
         raise ValueError(f"target_acceptance_rate must be between 0 and 1, got {target_acceptance_rate}")
-    if not hasattr(kernel.initial_tuning, "step_size"):
-        raise ValueError("this kernel has no step size to adapt; sample it without warm-up")
+    if metric not in get_args(Metric.__value__):
+        raise ValueError(f"metric must be one of {get_args(Metric.__value__)}, got {metric!r}")
+    missing = [name for name in ("step_size", "inverse_mass_matrix") if not hasattr(kernel.initial_tuning, name)]
+    if missing:
+        raise ValueError(f"this kernel has no {' and no '.join(missing)} to adapt; sample it without warm-up")
     init, step, tuning_of = _functions(kernel.init, kernel.step, num_steps, target_acceptance_rate, metric)
     return WarmUp(Kernel(init, step, kernel.initial_tuning), tuning_of)
 
 
 def finish(warmup: WarmUp, run: Run) -> Run:
-    """Hand a finished warm-up over to the kernel that it tuned: same positions, the tuning of each chain its own, next phase."""
+    """Hand a finished warm-up over to the kernel that it tuned: same positions, the tuning of each chain its own, next phase.
+
+    A fold of the warm-up is dropped: its draws are not draws of the target.
+    """
     shared = not isinstance(run.tuning, PerChain)
     tuning = jax.vmap(warmup.tuning_of, (0, None if shared else 0))(run.state, run.tuning if shared else run.tuning.tuning)
-    return run._replace(state=run.state.inner, tuning=PerChain(tuning), phase=run.phase + 1)
+    return run._replace(state=run.state.inner, tuning=PerChain(tuning), phase=run.phase + 1, fold=())
 
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same kernel, so that nothing recompiles
@@ -108,9 +115,10 @@ def _functions(
         inner = kernel_init(key, position, batch, tuning)
         moments = ()
         if metric == "diagonal":
-            inverse_mass = jnp.broadcast_to(tuning.inverse_mass_matrix, (num_params(position),))
-            moments = start_metric(num_params(position), inverse_mass)
-            moments = jax.tree.map(lambda x: jnp.asarray(x, jnp.int32 if isinstance(x, int) else x.dtype), moments)
+            flat, _ = ravel_pytree(position)
+            inverse_mass = jnp.broadcast_to(tuning.inverse_mass_matrix, flat.shape)
+            moments = start_metric(flat.size, inverse_mass)
+            moments = jax.tree.map(lambda x: jnp.asarray(x, jnp.int32 if isinstance(x, int) else flat.dtype), moments)
         return AdaptationState(inner, jnp.int32(0), dual_averaging_from(tuning.step_size), moments)
 
     def current(state: AdaptationState, tuning: Tuning, step_size: Float[Array, ""]) -> Tuning:
@@ -125,7 +133,7 @@ def _functions(
             ramp = jnp.minimum(1.0, 2 * (state.step + 1) / num_steps)
             trial = trial._replace(trajectory_length=ramp * tuning.trajectory_length)
         inner, info = kernel_step(key, state.inner, batch, trial, step)
-        averaging = update_averaging(state.step_size, jnp.nan_to_num(info.acceptance_rate))
+        averaging = _cast(update_averaging(state.step_size, jnp.nan_to_num(info.acceptance_rate)), state.step_size)
         moments = state.metric
         if metric == "diagonal":
             in_window, is_end = jnp.asarray(schedule)[jnp.minimum(state.step, num_steps - 1)]
@@ -133,7 +141,7 @@ def _functions(
             moments = jax.tree.map(lambda new, old: jnp.where(in_window, new, old), updated, moments)
             moments, averaging = jax.lax.cond(
                 is_end,
-                lambda m, a: (end_window(m), dual_averaging_from(averaged(a))),
+                lambda m, a: (_cast(end_window(m), m), dual_averaging_from(averaged(a))),
                 lambda m, a: (m, a),
                 moments,
                 averaging,
@@ -141,7 +149,11 @@ def _functions(
         return AdaptationState(inner, state.step + 1, averaging, moments), info
 
     def tuning_of(state: AdaptationState, tuning: Tuning) -> Tuning:
-        found = current(state, tuning, averaged(state.step_size))
-        return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), found, tuning)
+        return _cast(current(state, tuning, averaged(state.step_size)), tuning)
 
     return init, step, tuning_of
+
+
+def _cast(tree: PyTree, like: PyTree) -> PyTree:
+    """Give every leaf the type of its like: BlackJAX's adaptation returns float64 for float32 where x64 is enabled."""
+    return jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), tree, like)
