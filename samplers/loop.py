@@ -33,6 +33,8 @@ from samplers.types import (
 # Draws of one chunk wait on the device; this bounds them.
 CHUNK_BYTES = 64 * 2**20
 MAX_CHUNK_DRAWS = 128
+# Stands for the step in the key of `init`. The chain's own key will not do: splitting it gives the keys of steps 0 and 1.
+NO_STEP = 2**32 - 1
 
 
 class SamplingError(RuntimeError):
@@ -75,15 +77,15 @@ def sample(
     the chunks, or (for kernels with their own tuning) the chains beside it.
 
     Args:
-        key: Key of the run; the key of a step is fold_in(fold_in(key, chain), step).
+        key: Key of the run; the key of a step is fold_in(fold_in(key, chain), step). Ignored when `run` is given.
         sampler: A sampler, or a kernel, which is lifted over blocks of `chain_block` chains.
         positions: Starting positions, every leaf with a leading chain axis. Ignored when `run` is given.
         batch: The data, whole; stochastic-gradient kernels draw their minibatches from it.
         num_steps: Steps to take in this call, > 0, a multiple of `thin`.
         thin: Steps for each draw kept.
-        tuning: Defaults to the sampler's initial tuning. `PerChain(...)` gives each chain its own.
+        tuning: Of a new run; defaults to the sampler's initial tuning. `PerChain(...)` gives each chain its own.
         save: What to keep of a draw; None keeps nothing (warm-up).
-        fold: Streaming summary, updated at every step.
+        fold: Streaming summary, updated at every step; begins with the first call that asks for it.
         until: Looked at between chunks; True ends the run early.
         on_chunk: Receives the draws of each chunk instead of the result: the memory of a run does not grow with its draws.
         run: Continue from here, bit for bit.
@@ -119,6 +121,10 @@ def sample(
             first_chain=first_chain,
         )
         _check_start(run)
+    elif tuning is not None:
+        raise ValueError("a continued run has its own tuning: change run.tuning, with a new state if that changes the density")
+    elif not jax.tree.leaves(run.fold):
+        run = run._replace(fold=_start_fold(fold, run.state.position))
     tuning_spec = meshes.tuning_spec(run.tuning)
     # As the program will return it; otherwise its second call would compile once more.
     run = jax.device_put(run, jax.tree.map(layout.sharding, meshes.run_spec(tuning_spec)))
@@ -179,33 +185,27 @@ def start(
     layout = Layout.of(num_chains, mesh, chain_block)
     sampler = meshes.lift(sampler, layout.chain_block) if isinstance(sampler, Kernel) else sampler
     tuning = sampler.initial_tuning if tuning is None else tuning
-    program = _start_program(sampler.init, fold.init if fold else None, layout, meshes.tuning_spec(tuning))
     chain = jnp.arange(first_chain, first_chain + num_chains, dtype=jnp.int32)
-    state, carry = program(key, chain, positions, layout.place_batch(batch), tuning, fold.arrays if fold else ())
-    return Run(key, chain, jnp.int32(0), jnp.int32(0), state, tuning, carry, Health.zeros(num_chains))
+    program = _start_program(sampler.init, layout, meshes.tuning_spec(tuning))
+    state = program(key, chain, positions, layout.place_batch(batch), tuning)
+    return Run(key, chain, jnp.int32(0), jnp.int32(0), state, tuning, _start_fold(fold, positions), Health.zeros(num_chains))
+
+
+def _start_fold(fold: Fold | None, positions: Position) -> PyTree:
+    return jax.vmap(fold.init, (0, None))(positions, fold.arrays) if fold else ()
 
 
 @functools.lru_cache(maxsize=32)
-def _start_program(init: Any, fold_init: Any, layout: Layout, tuning_spec: Any) -> Callable[..., tuple[State, PyTree]]:
-    """Compile the start: states and fold carries from positions."""
-
-    def local(keys: Any, positions: Any, batch: Batch, tuning: Any, fold_arrays: Any) -> tuple[State, PyTree]:
-        state = init(keys, positions, batch, tuning)
-        if fold_init is None:
-            return state, ()
-        return state, meshes.map_chains(lambda position: fold_init(position, fold_arrays), layout.chain_block, positions)
-
-    by_chain, shared = meshes.BY_CHAIN, meshes.EVERYWHERE
-    on_mesh = meshes.over_mesh(
-        local, layout.mesh, (by_chain, by_chain, meshes.batch_spec(), tuning_spec, shared), (by_chain, by_chain)
-    )
+def _start_program(init: Any, layout: Layout, tuning_spec: Any) -> Callable[..., State]:
+    """Compile the start: states from positions."""
+    by_chain = meshes.BY_CHAIN
+    on_mesh = meshes.over_mesh(init, layout.mesh, (by_chain, by_chain, meshes.batch_spec(), tuning_spec), by_chain)
 
     @jax.jit
-    def program(key: Any, chain: Any, positions: Any, batch: Batch, tuning: Any, fold_arrays: Any) -> tuple[State, PyTree]:
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, chain)
+    def program(key: Any, chain: Any, positions: Any, batch: Batch, tuning: Any) -> State:
+        keys = jax.vmap(lambda c: jax.random.fold_in(jax.random.fold_in(key, c), NO_STEP))(chain)
         own = layout.pad(tuning) if tuning_spec == by_chain else tuning
-        out = on_mesh(layout.pad(keys), layout.pad(positions), batch, own, fold_arrays)
-        return layout.cut(out)
+        return layout.cut(on_mesh(layout.pad(keys), layout.pad(positions), batch, own))
 
     return program
 

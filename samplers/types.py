@@ -188,7 +188,7 @@ class Run(NamedTuple):
     """Everything that a checkpoint holds.
 
     Attributes:
-        key: Key of the run. The key of a step is fold_in(fold_in(key, chain), step).
+        key: Key of the run. The key of a step is fold_in(fold_in(key, chain), step); that of `init` has 2^32 - 1 for a step.
         chain: [chain] global index of each chain.
         phase: 0 for the first call of `sample`, 1 for the one after (warm-up, then sampling).
         step: Steps taken since the start; never restarts.
