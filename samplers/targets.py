@@ -141,6 +141,8 @@ def _sum_over_data(target: Target, position: Position, batch: Batch, transform: 
     num_devices = _data_axis_size()
     num_blocks, num_examples = target.data_blocks // num_devices, batch.weight.shape[0]
     microbatch = target.microbatch or max(num_examples // max(num_blocks, 1), 1)
+    if target.data_blocks & (target.data_blocks - 1):
+        raise ValueError(f"data_blocks must be a power of two, got {target.data_blocks}")
     if num_blocks == 0 or num_examples % (num_blocks * microbatch):
         raise ValueError(
             f"{num_examples} examples on each of {num_devices} devices do not divide into {target.data_blocks} data blocks of "
