@@ -42,7 +42,7 @@ def minibatch(kernel: Kernel, num_data: int, batch_size: int) -> Kernel:
         batch_size: Examples in a batch, from 1 to num_data.
 
     Raises:
-        ValueError: A batch size outside its range.
+        ValueError: A batch size outside its range; when traced, data that are cut over devices.
     """
     if not 1 <= batch_size <= num_data:
         raise ValueError(f"batch_size must be from 1 to the number of examples ({num_data}), got {batch_size}")
@@ -58,6 +58,8 @@ def _functions(kernel_init: Any, kernel_step: Any, num_data: int, batch_size: in
         return jnp.pad(jax.random.permutation(key, num_data).astype(jnp.int32), (0, padding))
 
     def take(order: Int[Array, " epoch"], batch: Batch, number: Int[Array, ""]) -> Batch:
+        if (num_rows := batch.weight.shape[0]) < num_data:
+            raise ValueError(f"a device has {num_rows} of {num_data} examples; minibatches need them all: use a mesh with data=1")
         first = number * batch_size
         rows = jax.lax.dynamic_slice(order, (first,), (batch_size,))
         is_real = first + jnp.arange(batch_size) < num_data
