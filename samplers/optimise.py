@@ -84,9 +84,10 @@ def _functions(target: Target, transformation: optax.GradientTransformation) -> 
         loss_gradient = jax.tree.map(lambda g: -g / max(target.num_data, 1), gradient)
         updates, optimiser = transformation.update(loss_gradient, state.optimiser, state.position)
         scaled = jax.tree.map(lambda u: tuning.step_size.astype(u.dtype) * u, updates)
+        position = optax.apply_updates(state.position, scaled)
         nan = jnp.float32(jnp.nan)
-        is_finite = jnp.isfinite(value)
+        is_finite = jnp.isfinite(sum(map(jnp.sum, jax.tree.leaves(position)), value))
         info = Info(jnp.float32(1), nan, nan, nan, nan, ~is_finite, is_finite)
-        return OptimiseState(optax.apply_updates(state.position, scaled), optimiser, value), info
+        return OptimiseState(position, optimiser, value), info
 
     return init, step
