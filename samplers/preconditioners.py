@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -45,7 +46,11 @@ def rmsprop(decay: float = 0.99, floor: float = 1e-5, num_data: int = 1) -> Prec
     """
     if not 0 <= decay < 1 or not floor > 0:
         raise ValueError(f"decay must be in [0, 1) and floor positive; got decay={decay}, floor={floor}")
+    return Preconditioner(*_rmsprop(decay, floor, num_data))
 
+
+@functools.lru_cache(maxsize=64)  # the same functions for the same arguments, so that nothing recompiles
+def _rmsprop(decay: float, floor: float, num_data: int) -> tuple[Any, Any]:
     def init(position: Position) -> Position:
         return jax.tree.map(jnp.ones_like, position)
 
@@ -55,4 +60,4 @@ def rmsprop(decay: float = 0.99, floor: float = 1e-5, num_data: int = 1) -> Prec
         scale = jax.tree.map(lambda v: 1 / (floor + jnp.sqrt(v)), mean_square)
         return jax.tree.map(jnp.multiply, scale, g), scale, mean_square
 
-    return Preconditioner(init, apply)
+    return init, apply
