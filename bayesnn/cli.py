@@ -6,19 +6,34 @@ import dataclasses
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 from tyro.conf import Positional, arg
+from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")
+from bayesnn.config import Frozen, RunConfig, absolute_source, parse
+from bayesnn.errors import UsageError, did_you_mean
 
-from bayesnn.config import RunConfig, absolute_source
-from bayesnn.errors import UsageError
-
+DESCRIPTION = "Sample Bayesian posteriors of neural networks, and audit the draws."
 FLAGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
+UNCHECKED = ConstructorRegistry()
+
+
+@UNCHECKED.struct_rule
+def _unchecked(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """Let tyro only read the words; whether values make sense is judged once, by `bayesnn.config.parse`."""
+    if not (isinstance(info.type, type) and issubclass(info.type, Frozen)):
+        return None
+    hints = get_type_hints(info.type, include_extras=True)
+    fields = [
+        StructFieldSpec(name, hints[name], getattr(info.default, name, field.default), field.description)
+        for name, field in info.type.model_fields.items()
+    ]
+    return StructConstructorSpec(info.type.model_construct, tuple(fields))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,41 +113,47 @@ type Command = List | Run | Resume | Audit | Report | Compare | Predict | Demo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status: 0 fine, 1 an audit that does not pass, 2 an error."""
+    """Run one command.
+
+    Returns:
+        Its exit status: 0 fine, 1 an audit that does not pass, 2 an error, told in one message (`--debug` adds where it comes
+        from), 130 interrupted.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
-    words = [word for word in words if word != "--debug"]
     try:
-        return _dispatch(words)
-    except (UsageError, OSError, RuntimeError) as error:
-        message = _message(error)
-        if debug or message is None:
-            raise
-        print(f"bayesnn: {message}", file=sys.stderr)
-        return 2
+        return _dispatch([word for word in words if word != "--debug"])
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        message = _message(error)
+        if debug or message is None:
+            traceback.print_exc()
+        print(f"bayesnn: {message or 'this should not happen: please report it, with the lines above'}", file=sys.stderr)
+        return 2
 
 
 def _dispatch(words: list[str]) -> int:
-    if words[:1] == ["run"] and len(words) > 1 and not words[1].startswith("-"):
-        return _run(words[1], words[2:])
     names = {command.__name__.lower(): command for command in Command.__value__.__args__}
     if words and not words[0].startswith("-") and words[0] not in names:
-        from bayesnn.errors import did_you_mean
-
         raise UsageError(f"unknown command {words[0]!r}{did_you_mean(words[0], names)}")
+    if words[:1] == ["run"] and words[1:2] not in (["-h"], ["--help"]):
+        return _run(words[1:])
     union: Any = Command.__value__
-    command = tyro.cli(union, args=words or ["--help"], prog="bayesnn", description=__doc__.partition("\n")[0], config=FLAGS[1:])
+    command = tyro.cli(union, args=words or ["--help"], prog="bayesnn", description=DESCRIPTION, config=FLAGS[1:])
     from bayesnn import commands
 
     return commands.HANDLERS[type(command).__name__](command)
 
 
-def _run(experiment: str, words: list[str]) -> int:
+def _run(words: list[str]) -> int:
+    if not words or words[0].startswith("-"):
+        raise UsageError("run needs an experiment as its first word: bayesnn run EXPERIMENT; `bayesnn list` shows them")
+    from bayesnn import commands
     from bayesnn.experiments import load_experiment
 
-    experiment = absolute_source(experiment)
+    commands.prepare()  # before a file of the user's own imports JAX
+    experiment = absolute_source(words[0])
     config = load_experiment(experiment)
     options = dataclasses.make_dataclass(
         "RunOptions",
@@ -144,25 +165,32 @@ def _run(experiment: str, words: list[str]) -> int:
         frozen=True,
     )
     parsed: Any = tyro.cli(
-        options, args=words, prog=f"bayesnn run {experiment}", description=f"Sample {experiment}.", config=FLAGS
+        options,
+        args=words[1:],
+        prog=f"bayesnn run {experiment}",
+        description=f"Sample {experiment}.",
+        config=FLAGS,
+        registry=UNCHECKED,
     )
-    from bayesnn import commands
-
-    return commands.run(experiment, parsed.config, parsed.name, parsed.runs)
+    return commands.run(experiment, parse(parsed.config.model_dump(), experiment), parsed.name, parsed.runs)
 
 
 def _message(error: Exception) -> str | None:
     """Return what to tell the user, or None where only a traceback helps."""
+    from bayesnn.imports import own_error
+
+    text = str(error)
+    # tensorstore and orbax report a full disk as ValueErrors with the system's words.
+    full = next((words for words in map(os.strerror, (errno.ENOSPC, errno.EDQUOT)) if words in text), None)
+    if full is not None:
+        return f"{full}; committed draws are intact: make room, then `bayesnn resume` the run"
+    if "RESOURCE_EXHAUSTED" in text:
+        return f"out of memory ({text.splitlines()[0]}); lower --microbatch, --chain-block or --test-points in a new run"
     if isinstance(error, UsageError):
-        return str(error)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-        where = f" ({error.filename})" if error.filename else ""
-        return f"cannot write{where}: {os.strerror(error.errno)}; committed draws are intact: make room, then `bayesnn resume`"
-    if type(error).__name__ in ("CheckpointError", "SamplingError"):
-        return str(error)
-    if "RESOURCE_EXHAUSTED" in str(error) or "No space left" in str(error):
-        return f"{str(error).splitlines()[0][:200]}; committed draws are intact: make room, then `bayesnn resume`"
-    return None
+        return text
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"cannot read or write {error.filename}: {error.strerror}"
+    return own_error(error)
 
 
 if __name__ == "__main__":

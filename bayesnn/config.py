@@ -5,6 +5,7 @@ This module imports neither JAX nor anything that does, so that help and errors 
 
 from __future__ import annotations
 
+import inspect
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -49,13 +50,31 @@ class Imported(Frozen):
     @field_validator("source")
     @classmethod
     def _absolute(cls, source: str) -> str:
+        if not source.rpartition(":")[0]:
+            raise ValueError("it must say file and function, as path/to/file.py:function")
         return absolute_source(source)
+
+    @field_validator("arguments")
+    @classmethod
+    def _plain(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return json.loads(json.dumps(arguments, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"arguments must be numbers, strings, lists and dicts, to be written to config.json: {error}"
+            ) from None
 
     @classmethod
     def of(cls, function: Any, **arguments: Any) -> Imported:
-        """Name a module-level function by its file."""
-        file = Path(function.__code__.co_filename).resolve()
-        return cls(source=f"{file}:{function.__qualname__}", arguments=arguments)
+        """Name a function or class by its file.
+
+        Raises:
+            ValueError: It is not at the top level of a file, where a resumed run could import it again.
+        """
+        file, name = Path(inspect.getfile(function)).resolve(), function.__qualname__
+        if not file.is_file() or not name.isidentifier():
+            raise ValueError(f"{name} of {file} must be defined at the top level of a file, so that a resumed run can import it")
+        return cls(source=f"{file}:{name}", arguments=arguments)
 
 
 class Data(Frozen):
@@ -189,6 +208,11 @@ type Likelihood = Annotated[Categorical | GaussianNoise | Heteroscedastic | Impo
 type Sampler = Annotated[HMC | NUTS | SGLD | Optimise, Field(discriminator="kind")]
 
 
+STARTS = ("prior", "model")
+# Settings that a density of the user's own has no use for.
+NETWORK = ("data", "model", "prior", "likelihood", "likelihood_temperature", "start", "microbatch", "test_points")
+
+
 class RunConfig(Frozen):
     """Everything that decides the draws of a run. Devices, mesh and processes are facts of its execution, never settings."""
 
@@ -223,8 +247,16 @@ class RunConfig(Frozen):
     test_points: PositiveInt | None = None
     """Test points whose predictions are kept with each draw; all by default."""
 
+    @field_validator("start")
+    @classmethod
+    def _absolute(cls, start: str) -> str:
+        return start if start in STARTS else str(Path(start).expanduser().resolve())
+
     @model_validator(mode="after")
     def _check(self) -> RunConfig:
+        idle = [name for name in NETWORK if getattr(self, name) != type(self).model_fields[name].default]
+        if self.density is not None and idle:
+            raise ValueError(f"a density has neither network nor data, so {', '.join(idle)} would have no effect: leave them out")
         if isinstance(self.sampler, Optimise) and self.draws != 1:
             raise ValueError(
                 f"an optimiser has one draw a chain, its end point; got draws={self.draws}: use draws=1 and thin=steps"
@@ -241,7 +273,7 @@ def parse(data: Any, where: str) -> RunConfig:
     try:
         return RunConfig.model_validate(data)
     except ValidationError as error:
-        raise UsageError(f"{where} is not a valid configuration:\n" + "\n".join(_explain(e) for e in error.errors())) from None
+        raise UsageError(f"{where}: {explain(error)}") from None
 
 
 def read(path: Path) -> RunConfig:
@@ -261,19 +293,26 @@ UNIONS: dict[str, tuple[type[Frozen], ...]] = {
     "likelihood": (Categorical, GaussianNoise, Heteroscedastic, Imported),
     "sampler": (HMC, NUTS, SGLD, Optimise),
 }
+SECTIONS: dict[str, type[Frozen]] = {"data": Data, "warmup": WarmUp, "density": Imported}
 
 
-def _explain(error: Any) -> str:
+def explain(error: ValidationError) -> str:
+    """Return every wrong entry of a configuration, or of a part of one: what was expected, and what was got."""
+    parts: list[type[Frozen]] = [RunConfig, *SECTIONS.values(), *(model for models in UNIONS.values() for model in models)]
+    owner = next((model for model in parts if model.__name__ == error.title), RunConfig)
+    return "; ".join(_explain_entry(owner, entry) for entry in error.errors())
+
+
+def _explain_entry(owner: type[BaseModel], error: Any) -> str:
     location = [str(part) for part in error["loc"]]
-    owner: type[BaseModel] = RunConfig
-    if location and location[0] in UNIONS and len(location) > 1:
+    if owner is RunConfig and len(location) > 1 and location[0] in UNIONS:
         kind = location.pop(1)
         owner = next(model for model in UNIONS[location[0]] if model.model_fields["kind"].default == kind)
-    elif location and location[0] in ("data", "warmup", "density"):
-        sections: dict[str, type[Frozen]] = {"data": Data, "warmup": WarmUp, "density": Imported}
-        owner = sections[location[0]]
+    elif owner is RunConfig and location and location[0] in SECTIONS:
+        owner = SECTIONS[location[0]]
     name = ".".join(location)
     if error["type"] == "extra_forbidden":
-        return f"  {name}: unknown key{did_you_mean(location[-1], owner.model_fields)}"
-    got = f" (got {error['input']!r})" if not isinstance(error["input"], dict) else ""
-    return f"  {name}: {error['msg']}{got}"
+        return f"unknown key {name}{did_you_mean(location[-1], owner.model_fields.keys() - {'kind'})}"
+    message = error["msg"].removeprefix("Value error, ")
+    got = f" (got {error['input']!r})" if not isinstance(error["input"], dict | BaseModel) else ""
+    return f"{name}: {message}{got}" if name else message

@@ -19,7 +19,7 @@ from bayesnn.config import (
     parse,
 )
 from bayesnn.errors import UsageError, did_you_mean
-from bayesnn.imports import is_import_path, load_function
+from bayesnn.imports import call, is_import_path
 
 DIGITS = RunConfig(data=Data(name="digits"), model=MLP(widths=(50,)), prior=GaussianPrior(scale=0.3))
 
@@ -86,10 +86,12 @@ def load_experiment(name: str) -> RunConfig:
         UsageError: An unknown name (the nearest is suggested), or a function that returns something else.
     """
     if is_import_path(name):
-        config = load_function(name)()
+        config = call(name)
         if not isinstance(config, RunConfig):
             raise UsageError(f"{name} must return a RunConfig, it returned {type(config).__name__}")
-        return parse(config.model_dump(), name)
+        return parse(config.model_dump(warnings=False), name)
+    if name.endswith(".py"):
+        raise UsageError(f"name the function of {name} that returns the experiment: {name}:FUNCTION")
     if name not in EXPERIMENTS:
         raise UsageError(f"unknown experiment {name!r}{did_you_mean(name, EXPERIMENTS)}")
     return EXPERIMENTS[name]()
