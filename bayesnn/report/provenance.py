@@ -1,0 +1,221 @@
+"""What ran, on what, with which versions, and how to run it again."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+
+from bayesnn.config import HMC, NUTS, RunConfig
+from bayesnn.notation import number, share
+from bayesnn.progress import duration
+from bayesnn.run_folder import RunFolder
+
+# Settings that decide which distribution is sampled, as opposed to how.
+POSTERIOR = ("data", "model", "prior", "likelihood", "density", "temperature", "likelihood_temperature")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a run folder knows besides its draws.
+
+    Attributes:
+        name: Of the folder.
+        config: What was asked for.
+        manifest: What ran, on what, with which versions.
+        status: How far it is.
+    """
+
+    name: str
+    config: RunConfig
+    manifest: Mapping[str, Any]
+    status: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, folder: RunFolder) -> Facts:
+        """Read the facts of a run folder."""
+        return cls(folder.path.resolve().name, folder.config, folder.manifest, folder.status)
+
+    def unfinished(self) -> str:
+        """Say how far a run is that has not come to its end; nothing of one that has."""
+        if self.status.get("state") == "complete":
+            return ""
+        return f"This run is {self.status.get('state', 'not complete')}: {self.progress()}. The page is about these draws alone."
+
+    def progress(self) -> str:
+        """Say how many draws are there."""
+        return f"{self.status.get('draws', 0):,} of {self.status.get('draws_asked', self.config.draws):,} draws a chain"
+
+
+type Rows = list[tuple[str, str]]
+
+
+class Provenance(NamedTuple):
+    """The section on provenance.
+
+    Attributes:
+        run: What was sampled, and how far.
+        sampler: What the sampler spent and ran into.
+        settings: Every setting by its dotted name.
+        commands: What to type, by purpose.
+        launches: Time, command, code and what differed from the launch before.
+        versions: Of the last launch.
+        machine: Of the last launch.
+    """
+
+    run: Rows
+    sampler: Rows
+    settings: Rows
+    commands: Rows
+    launches: list[Rows]
+    versions: Rows
+    machine: Rows
+
+
+def provenance(tree: xr.DataTree, facts: Facts | None) -> Provenance:
+    """Return what is known of a run: from its folder, or from its tree alone."""
+    if facts is None:
+        return Provenance(_described(tree), _costs(tree) + _divergences(tree), [], [], [], [], [])
+    launches = facts.manifest.get("launches", [])
+    last = launches[-1] if launches else {}
+    return Provenance(
+        run=[("experiment", str(facts.manifest.get("experiment", ""))), *_described(tree), *_progress(facts)],
+        sampler=_costs(tree) + _warmup(facts) + _trajectories(tree, facts.config) + _divergences(tree),
+        settings=list(_flattened(facts.config.model_dump(mode="json")).items()),
+        commands=_commands(facts, launches),
+        launches=[_launch(launch) for launch in launches],
+        versions=list(last.get("versions", {}).items()),
+        machine=_machine(last),
+    )
+
+
+def other_posteriors(facts: Mapping[str, Facts]) -> list[str]:
+    """Say in which settings other runs sample another posterior than the first: their predictions then differ by right."""
+    if not facts:
+        return []
+    described = {name: _flattened(one.config.model_dump(mode="json", include=set(POSTERIOR))) for name, one in facts.items()}
+    (_, base), *others = described.items()
+    sentences = []
+    for name, settings in others:
+        keys = [key for key in {**base, **settings} if base.get(key) != settings.get(key)]
+        changes = [f"{key} is {settings.get(key, 'not set')} instead of {base.get(key, 'not set')}" for key in keys]
+        if changes:
+            sentences.append(f"{name} samples another posterior: {', '.join(changes)}.")
+    return sentences
+
+
+def _described(tree: xr.DataTree) -> Rows:
+    attrs, sizes = tree.attrs, tree["posterior"].sizes
+    rows = [
+        ("sampler", f"{attrs.get('sampler', attrs['kind'])} ({attrs['kind']})"),
+        ("draws", f"{sizes['chain']:,} chains with {sizes['draw']:,} draws each"),
+        ("scalars", f"{attrs['num_params']:,}" if attrs.get("num_params") else ""),
+        ("data", f"{attrs.get('data', attrs['task'])}, {attrs.get('num_data', 0):,} training examples"),
+        ("data SHA-256", str(attrs.get("data_sha256", ""))),
+        ("temperature", f"{attrs.get('temperature', 1.0):g} (likelihood alone: {attrs.get('likelihood_temperature', 1.0):g})"),
+    ]
+    return [row for row in rows if row[1]]
+
+
+def _progress(facts: Facts) -> Rows:
+    return [
+        ("state", f"{facts.status.get('state', 'unknown')}, {facts.progress()}"),
+        ("seed", str(facts.config.seed)),
+        ("configuration SHA-256", str(facts.manifest.get("config_sha256", ""))),
+    ]
+
+
+def _costs(tree: xr.DataTree) -> Rows:
+    gradients, seconds = tree.attrs.get("gradients"), tree.attrs.get("seconds")
+    if not gradients or not seconds:
+        return []
+    rate = number(gradients / seconds)
+    return [("sampling", f"{gradients:,.0f} full-data gradients in {duration(seconds)}, compilation included ({rate} a second)")]
+
+
+def _warmup(facts: Facts) -> Rows:
+    gradients, seconds = (facts.status.get(f"warmup_{cost}", 0) for cost in ("gradients", "seconds"))
+    return [("warm-up", f"{gradients:,.0f} full-data gradients in {duration(seconds)}")] if gradients else []
+
+
+def _divergences(tree: xr.DataTree) -> Rows:
+    rows = []
+    stats = tree["sample_stats"].to_dataset() if "sample_stats" in tree.children else xr.Dataset()
+    if "diverging" in stats:
+        by_chain = stats["diverging"].values.sum(1)
+        rows.append(("divergences among the draws", f"{by_chain.sum():,} (by chain: {_listed(by_chain)})"))
+    if counts := tree.attrs.get("num_divergent"):
+        rows.append(("divergences in all steps", f"{sum(counts):,}, warm-up included (by chain: {_listed(counts)})"))
+    if counts := tree.attrs.get("num_nonfinite"):
+        rows.append(("non-finite states in all steps", f"{sum(counts):,} (by chain: {_listed(counts)})"))
+    return rows
+
+
+def _trajectories(tree: xr.DataTree, config: RunConfig) -> Rows:
+    """Say how many leapfrog steps trajectories took, and how many of them the upper bound cut short."""
+    match config.sampler:
+        case HMC(max_num_steps=cap):
+            setting = "max-num-steps"
+        case NUTS(max_num_doublings=doublings):
+            cap, setting = 2**doublings - 1, "max-num-doublings"
+        case _:
+            return []
+    steps = tree["sample_stats"].to_dataset()["num_gradients"].values / config.thin
+    is_cut = float(np.mean(steps >= cap))
+    words = f"{steps.min():,.0f} to {steps.max():,.0f} leapfrog steps, {steps.mean():,.0f} on average, at most {cap:,} allowed; "
+    words += f"{share(is_cut)} are at that bound, and as a rule shorter than asked for" if is_cut else "none is cut short"
+    return [("trajectories", f"{words}{f': raise sampler.{setting}' if is_cut else ''}")]
+
+
+def _listed(counts: Any) -> str:
+    most = 16
+    return ", ".join(f"{count:,}" for count in counts[:most]) + (" ..." if len(counts) > most else "")
+
+
+def _flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    flat: dict[str, str] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            flat |= _flattened(value, f"{prefix}{key}.")
+        elif isinstance(value, list):
+            flat[f"{prefix}{key}"] = " ".join(map(str, value))
+        else:
+            flat[f"{prefix}{key}"] = "none" if value is None or value == {} else str(value)
+    return flat
+
+
+def _commands(facts: Facts, launches: list[Mapping[str, Any]]) -> Rows:
+    folder = shlex.quote(facts.name)
+    first = shlex.join(launches[0]["command"]) if launches else ""
+    commands = [
+        ("run again, into a folder of another name", f"{first} --name {shlex.quote(facts.name + '-again')}"),
+        ("resume", f"bayesnn resume {folder}"),
+        ("audit", f"bayesnn audit {folder}"),
+        ("this page", f"bayesnn report {folder}"),
+    ]
+    return commands if first else commands[1:]
+
+
+def _launch(launch: Mapping[str, Any]) -> Rows:
+    code = launch.get("code", {})
+    rows = [
+        ("time", str(launch.get("time", ""))),
+        ("command", shlex.join(launch.get("command", []))),
+        ("code", f"{code.get('commit', '')} (SHA-256 {code.get('sha256', '')})"),
+        ("changed since the launch before", "; ".join(launch.get("differences", []))),
+    ]
+    return [row for row in rows if row[1]]
+
+
+def _machine(launch: Mapping[str, Any]) -> Rows:
+    rows = [
+        ("devices", ", ".join(launch.get("devices", []))),
+        ("cores", str(launch.get("cores", ""))),
+        ("CPU threads of XLA", str(launch.get("cpu_threads", ""))),
+        ("platform", str(launch.get("platform", ""))),
+    ]
+    return [row for row in rows if row[1]]
