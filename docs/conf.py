@@ -1,0 +1,72 @@
+"""How the pages are built: offline, and with all their code run, so that neither links nor examples can rot."""
+
+import os
+import re
+import sys
+from importlib import metadata
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_extensions"))
+
+from bayesnn.commands import prepare
+
+# What the pages' cells inherit: the devices and compilation cache of the command line, `bayesnn` itself, lines of fixed length.
+prepare()
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}
+
+project = "bayesnn"
+author = "The bayesnn developers"
+version = release = metadata.version("bayesnn")
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_design", "mathtext"]
+exclude_patterns = ["_build"]
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "force"  # a cache would not see that the packages changed
+nb_execution_in_temp = True
+nb_execution_raise_on_error = True
+nb_execution_timeout = 300
+nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # the default ones come from outside
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+python_maximum_signature_line_length = 88
+
+html_theme = "pydata_sphinx_theme"
+html_math_renderer = "mathtext"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
+html_copy_source = False
+html_show_sourcelink = False
+html_theme_options = {
+    "footer_start": [],
+    "footer_end": [],
+    "navbar_align": "left",
+    "navbar_end": ["theme-switcher"],
+    "secondary_sidebar_items": ["page-toc"],
+    "show_prev_next": True,
+}
+html_sidebars = {"**": ["sidebar-nav-bs"], "index": []}
+
+OUTSIDE = re.compile(r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["'](?:https?:)?//|<link\b[^>]*\bhref=["'](?:https?:)?//""")
+
+
+def refuse_outside_requests(app, exception):
+    """Fail the build when a page would ask another machine for anything."""
+    if exception is not None or app.builder.format != "html":
+        return
+    for page in Path(app.outdir).rglob("*.html"):
+        if found := OUTSIDE.search(page.read_text(encoding="utf-8")):
+            raise RuntimeError(f"{page} loads something from outside: {found[0]}")
+
+
+def setup(app):
+    """Register with Sphinx, which calls this."""
+    app.connect("build-finished", refuse_outside_requests)
