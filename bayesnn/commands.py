@@ -17,7 +17,8 @@ from rich.table import Table
 from bayesnn.config import Imported, RunConfig
 from bayesnn.errors import UsageError
 from bayesnn.imports import is_import_path, source_of
-from bayesnn.run_folder import RunFolder, write_atomically
+from bayesnn.run_folder import RunFolder
+from bayesnn.shard import write_atomically
 
 if TYPE_CHECKING:
     from diagnostics.claims import Finding
@@ -57,7 +58,7 @@ def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
     """Make a run folder and bring the run to its end; return its state."""
     from bayesnn import manifest
     from bayesnn.build import build_method, build_problem
-    from bayesnn.execute import execute
+    from bayesnn.execute import begin, execute
     from bayesnn.progress import Reporter
 
     sources = _sources(experiment, config)
@@ -70,8 +71,9 @@ def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
         "launches": [manifest.launch()],
     }
     copies = {Path(name.partition(":")[0]).name: text for name, (text, _) in sources.items()}
-    folder = RunFolder.create(path, config, facts, copies)
-    return execute(folder, problem, method, Reporter(str(path), console()))
+    folder = RunFolder.create(path, config, facts, copies, begin(config, problem, method))
+    with folder.lock():
+        return execute(folder, problem, method, Reporter(str(path), console()))
 
 
 def resume(folder: RunFolder, *, accept_changed_code: bool) -> int:
@@ -91,8 +93,9 @@ def resume(folder: RunFolder, *, accept_changed_code: bool) -> int:
     problem = build_problem(config)
     if problem.description != facts["problem"]:
         raise UsageError(f"the data or the model changed since this run began: {facts['problem']} is now {problem.description}")
-    folder.write_manifest({**facts, "launches": [*facts["launches"], {**now, "differences": differences}]})
-    state = execute(folder, problem, build_method(config, problem), Reporter(str(folder.path), console()))
+    with folder.lock():
+        folder.write_manifest({**facts, "launches": [*facts["launches"], {**now, "differences": differences}]})
+        state = execute(folder, problem, build_method(config, problem), Reporter(str(folder.path), console()))
     return _finish(state)
 
 

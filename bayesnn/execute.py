@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -11,11 +14,13 @@ import numpy as np
 
 import samplers
 from bayesnn.build import KINDS, Method
+from bayesnn.config import RunConfig
 from bayesnn.draw_store import Draws, block_length
 from bayesnn.draws import by_name
+from bayesnn.errors import UsageError
 from bayesnn.problem import Problem
 from bayesnn.progress import Interrupts, Progress, Reporter
-from bayesnn.run_folder import Commit, RunFolder
+from bayesnn.run_folder import RunFolder
 from samplers import Info, Result, Run
 
 # A commit costs about 0.1 s of writing and syncing; this keeps it at a few percent of a run.
@@ -24,11 +29,30 @@ COMMIT_SECONDS = 3.0
 WARMUP_PIECES = 50
 
 
+def begin(config: RunConfig, problem: Problem, method: Method) -> Run:
+    """Return the chains of a new run, at step 0.
+
+    Raises:
+        UsageError: A start file that does not fit, or a start whose density is not finite.
+    """
+    start_key, key = jax.random.split(jax.random.key(config.seed))
+    positions = problem.init(start_key, config.chains, config.start)
+    run = samplers.start(key, method.first_kernel, positions, problem.batch, chain_block=config.chain_block)
+    numbers = [np.asarray(x) for x in jax.tree.leaves(run.state) if jax.numpy.issubdtype(x.dtype, jax.numpy.floating)]
+    is_finite = np.logical_and.reduce([np.isfinite(x).reshape(config.chains, -1).all(axis=1) for x in numbers])
+    if not is_finite.all():
+        raise UsageError(
+            f"the log density or its gradient is not finite at the start of chains {np.flatnonzero(~is_finite).tolist()}; "
+            "start elsewhere (--start), or use a narrower prior"
+        )
+    return run
+
+
 def execute(folder: RunFolder, problem: Problem, method: Method, reporter: Reporter) -> str:
     """Bring a run to its end, or to an interrupt.
 
     Args:
-        folder: A run folder, new or begun.
+        folder: A run folder, new or begun, and locked.
         problem: What its configuration samples.
         method: And how.
         reporter: Where progress goes.
@@ -37,17 +61,29 @@ def execute(folder: RunFolder, problem: Problem, method: Method, reporter: Repor
         The state in which it ends: "complete" or "interrupted".
 
     Raises:
-        UsageError: The folder is damaged, or another process is at it.
+        UsageError: The folder is damaged.
     """
-    with folder.lock(), reporter, Interrupts() as interrupts:
-        execution = _Execution(folder, problem, method, reporter, interrupts)
+
+    def stop(signal_name: str) -> None:
+        reporter.note(f"{signal_name}: stopping after this chunk, with a commit; Ctrl-C ends at once, without one.")
+
+    def end_at_once() -> None:
         try:
-            is_complete = execution.warm_up() and execution.draw()
+            folder.write_status("interrupted", execution.shard.read_commit())
+        finally:
+            reporter.console.show_cursor()
+            os._exit(130)
+
+    execution = _Execution(folder, problem, method, reporter)
+    with reporter, Interrupts(stop, end_at_once) as interrupts:
+        try:
+            is_complete = execution.run_until(lambda run: interrupts.requested is not None)
         except BaseException:
-            execution.write_status("failed")
+            with contextlib.suppress(OSError):
+                folder.write_status("failed", execution.done)
             raise
     state = "complete" if is_complete else "interrupted"
-    execution.write_status(state)
+    folder.write_status(state, execution.done)
     if not is_complete:
         reporter.note(f"stopped by {interrupts.requested} with {execution.done.draws} draws committed.")
         reporter.note(f"continue with: bayesnn resume {folder.path}")
@@ -57,17 +93,20 @@ def execute(folder: RunFolder, problem: Problem, method: Method, reporter: Repor
 class _Execution:
     """One execution of one shard: its place in the run and its counters."""
 
-    def __init__(self, folder: RunFolder, problem: Problem, method: Method, reporter: Reporter, interrupts: Interrupts):
+    def __init__(self, folder: RunFolder, problem: Problem, method: Method, reporter: Reporter):
         self.folder, self.problem, self.method, self.reporter = folder, problem, method, reporter
         self.config, self.shard = folder.config, folder.shard(0, folder.config.chains)
-        self.stop = lambda run: interrupts.requested is not None
-        start_key, self.key = jax.random.split(jax.random.key(self.config.seed))
-        self.positions = problem.init(start_key, self.config.chains, self.config.start)
-        self.done, self.run = self._restore()
+        self.done = self.shard.read_commit()
+        self.run = self._restore()
         self.committed_at = time.monotonic()
         self.draw_types = self._draw_types()
         self.block = block_length(self.config.chains, self.config.draws, self.draw_types)
-        self.write_status("running")
+
+    def run_until(self, stop: Callable[[Run], bool]) -> bool:
+        """Bring the run to its end; False when stopped before."""
+        self.stop = stop
+        self.folder.write_status("running", self.done)
+        return self.warm_up() and self.draw()
 
     def warm_up(self) -> bool:
         """Adapt, or burn in; False when interrupted."""
@@ -107,23 +146,6 @@ class _Execution:
                 return False
         return True
 
-    def write_status(self, state: str) -> None:
-        """Say how far the run is."""
-        done, config = self.done, self.config
-        self.folder.write_status(
-            state=state,
-            phase="sampling" if done.phase else "warm-up",
-            step=done.step,
-            steps=config.warmup.steps + config.draws * config.thin,
-            draws=done.draws,
-            draws_asked=config.draws,
-            chains=config.chains,
-            gradients=done.gradients,
-            seconds=round(done.seconds, 3),
-            warmup_gradients=done.warmup_gradients,
-            warmup_seconds=round(done.warmup_seconds, 3),
-        )
-
     def _sample(self, meter: _Meter, *, steps: int, thin: int, save: Any, chunk_draws: int) -> list[Result]:
         results: list[Result] = []
 
@@ -133,9 +155,9 @@ class _Execution:
 
         kernel = self.method.kernel if self.done.phase else self.method.first_kernel
         self.run = samplers.sample(
-            self.key,
+            self.run.key,
             kernel,
-            self.positions,
+            self.run.state.position,
             self.problem.batch,
             num_steps=steps,
             thin=thin,
@@ -164,27 +186,23 @@ class _Execution:
     def _commit(self, *, is_due: bool) -> None:
         if not is_due and time.monotonic() - self.committed_at < COMMIT_SECONDS:
             return
-        name = f"{self.done.step:012d}"
-        digest = samplers.save_run(self.shard.checkpoint_path(name).resolve(), self.run)
-        health = {key: np.asarray(value).tolist() for key, value in self.run.health._asdict().items()}
-        self.done = self.done.model_copy(update={"checkpoint": name, "digest": digest, **health})
-        self.shard.commit(self.done)
-        self.write_status("running")
+        self.done = self.shard.commit(self.done, self.run)
+        self.folder.write_status("running", self.done)
         self.folder.append_metrics(**self.done.model_dump(exclude={"checkpoint", "digest"}))
         self.committed_at = time.monotonic()
 
-    def _restore(self) -> tuple[Commit, Run]:
-        """Return the last commit and its state, or the beginning."""
-        arguments = (self.key, self.method.first_kernel, self.positions, self.problem.batch)
-        commit = self.shard.read_commit()
-        if commit is None:
-            return Commit(), samplers.start(*arguments, chain_block=self.config.chain_block)
-        like = jax.eval_shape(lambda: samplers.start(*arguments, chain_block=self.config.chain_block))
-        warmup = self.method.warmup
-        if commit.phase == 1 and warmup is not None:
-            like = jax.eval_shape(lambda run: samplers.finish(warmup, run), like)
-        self.shard.draws.check(commit.draws)
-        return commit, samplers.load_run(self.shard.checkpoint_path(commit.checkpoint).resolve(), like, commit.digest)
+    def _restore(self) -> Run:
+        """Return the state of the last commit."""
+        warmup, chains = self.method.warmup, self.config.chains
+        positions = jax.tree.map(lambda x: jax.ShapeDtypeStruct((chains, *x.shape), x.dtype), self.problem.like)
+
+        def start(positions: Any) -> Run:
+            key, kernel = jax.random.key(self.config.seed), self.method.first_kernel
+            run = samplers.start(key, kernel, positions, self.problem.batch, chain_block=self.config.chain_block)
+            return samplers.finish(warmup, run) if warmup and self.done.phase == 1 else run
+
+        self.shard.draws.check(self.done.draws)
+        return self.shard.load_run(self.done, jax.eval_shape(start, positions))
 
     def _draw_types(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         state = self.run.state.inner if self.done.phase == 0 and self.method.warmup else self.run.state
@@ -219,7 +237,7 @@ class _Meter:
         info, now = result.info, time.monotonic()
         assert info is not None
         self.step += info.num_gradients.shape[1] * self.per_step
-        self.gradients += float(np.sum(info.num_gradients))
+        self.gradients += float(np.sum(info.num_gradients, dtype=np.float64))
         if self.first is None:
             self.first, seconds_left = (now, self.step), float("inf")
         else:

@@ -11,7 +11,8 @@ import numpy as np
 
 from bayesnn.config import RunConfig
 from bayesnn.errors import UsageError
-from bayesnn.run_folder import Commit, RunFolder, Shard
+from bayesnn.run_folder import RunFolder
+from bayesnn.shard import Commit, Shard
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -77,7 +78,7 @@ def read_tree(folder: RunFolder) -> xr.DataTree:
     parts: list[tuple[Commit, xr.DataTree]] = []
     for shard in folder.shards():
         commit = shard.read_commit()
-        if commit is not None and commit.draws:
+        if commit.draws:
             parts.append((commit, _read_shard(shard, commit)))
     if not parts:
         raise UsageError(f"{folder.path} has no committed draws yet; continue it with: bayesnn resume {folder.path}")

@@ -10,7 +10,7 @@ import sys
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 PACKAGES = (
     "jax",
@@ -26,6 +26,35 @@ PACKAGES = (
     "bayesnn",
 )
 SOURCES = ("samplers", "diagnostics", "bayesnn")
+
+
+class Launch(TypedDict):
+    """One execution: `run` makes the first, every `resume` adds one."""
+
+    time: str
+    command: list[str]
+    versions: dict[str, str]
+    code: dict[str, str]
+    platform: str
+    cores: int
+    devices: list[str]
+    # XLA splits CPU matrix products by the size of its thread pool, and so the last bits of a draw depend on it.
+    cpu_threads: int
+    # From the launch before, in words.
+    differences: list[str]
+
+
+class Manifest(TypedDict):
+    """What a run folder records beside its configuration."""
+
+    experiment: str
+    # sha256 of the user's own files, by import path.
+    sources: dict[str, str]
+    # What is sampled: `Problem.description`.
+    problem: dict[str, Any]
+    launches: list[Launch]
+    config_sha256: str
+    config: dict[str, Any]
 
 
 def versions() -> dict[str, str]:
@@ -53,8 +82,8 @@ def code() -> dict[str, str]:
     return {"sha256": code_hash(), "commit": commit}
 
 
-def launch() -> dict[str, Any]:
-    """Describe this execution: one is added to the manifest by every `run` and `resume`."""
+def launch() -> Launch:
+    """Describe this execution."""
     import jax
 
     devices = jax.devices()
@@ -66,18 +95,20 @@ def launch() -> dict[str, Any]:
         "platform": platform.platform(),
         "cores": os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0)),
         "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
-        # XLA splits CPU matrix products by the size of its thread pool, and so the last bits of a draw depend on it.
         "cpu_threads": max(int(os.environ.get("PJRT_NPROC", 0)) or len(os.sched_getaffinity(0)), len(devices)),
+        "differences": [],
     }
 
 
-def differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """Return, in words, in which versions or code two launches differ."""
+def differences(before: Launch, now: Launch) -> list[str]:
+    """Return, in words, in which versions, code or kinds of device two launches differ."""
     changed = [
         f"{name} {before['versions'].get(name)} -> {now['versions'].get(name)}"
         for name in sorted(before["versions"].keys() | now["versions"].keys())
         if before["versions"].get(name) != now["versions"].get(name)
     ]
-    if before["code"]["sha256"] != now["code"]["sha256"]:
-        changed.append(f"the code of this project {before['code']['commit']} -> {now['code']['commit']}")
+    if before["code"].get("sha256") != now["code"]["sha256"]:
+        changed.append(f"the code of this project {before['code'].get('commit')} -> {now['code']['commit']}")
+    if set(before["devices"]) != set(now["devices"]):
+        changed.append(f"devices {', '.join(sorted(set(before['devices'])))} -> {', '.join(sorted(set(now['devices'])))}")
     return changed

@@ -28,6 +28,7 @@ class Problem:
         batch: Its data.
         tempering: Its temperatures.
         init: (key, number of chains, start) -> positions.
+        like: Shapes and types of the position of one chain.
         save: What is kept of a draw: {"posterior": ..., "functions": ..., statistics ...}.
         description: Attributes of the run's tree, plain data.
         layers: Number of scalars of each layer, in the order of the virials.
@@ -39,6 +40,7 @@ class Problem:
     batch: Batch
     tempering: Tempering
     init: Callable[[Any, int, str], Any]
+    like: Any
     save: Save
     description: dict[str, Any]
     layers: dict[str, int]
@@ -66,6 +68,7 @@ def network_problem(posterior: Posterior, test_points: int | None = None) -> Pro
         batch=posterior.batch,
         tempering=posterior.tempering,
         init=init,
+        like=posterior.like,
         save=posterior.save(test_points),
         description=described | {"data": dataset.name, "data_sha256": dataset.hash},
         layers=posterior.layers,
@@ -113,6 +116,7 @@ def _without_network(target: Target, batch: Batch, init: Any, like: Any, tempera
         batch=batch,
         tempering=tempering,
         init=init,
+        like=like,
         save=Save(_draw_function(target), (batch, tempering)),
         description=_description("density", tempering, 0, layers),
         layers=layers,

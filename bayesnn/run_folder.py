@@ -3,8 +3,9 @@
     runs/<name>/  config.json  manifest.json  status.json  metrics.jsonl  findings.json  report.html
                   shards/<first chain>-<count>/{draws.zarr, checkpoints/<step>, commit.json}
 
-A commit is: draws, then sampler state, then one small commit record (temporary name, fsync, rename) with the number of draws and
-the digest of the state. A kill at any instant therefore loses at most what came after the last commit, and corrupts nothing.
+A folder appears under its name when it is whole, with a first commit of chains that have not moved. A commit is: draws, then
+sampler state, then one small commit record (temporary name, fsync, rename) with the number of draws and the digest of the state.
+A kill at any instant therefore loses at most what came after the last commit, and corrupts nothing.
 """
 
 from __future__ import annotations
@@ -15,83 +16,21 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from bayesnn import config as configs
 from bayesnn.config import RunConfig
-from bayesnn.draw_store import DrawStore
 from bayesnn.errors import UsageError
 from bayesnn.imports import source_of
+from bayesnn.manifest import Manifest
+from bayesnn.shard import Commit, Shard, write_atomically
 
-# The newest checkpoint, and the one before it in case a kill comes between a checkpoint and its commit record.
-KEPT_CHECKPOINTS = 2
-
-
-class Commit(BaseModel):
-    """The commit record of a shard: all that counts is what it names."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    phase: int = 0
-    """0 warm-up, 1 sampling."""
-    step: int = 0
-    """Steps taken."""
-    draws: int = 0
-    """Draws that count, from the front of the store."""
-    checkpoint: str = ""
-    """Folder of the sampler state, below checkpoints/."""
-    digest: str = ""
-    """Of the checkpoint's files."""
-    gradients: float = 0
-    """Full-data gradients spent in sampling, all chains."""
-    seconds: float = 0
-    """Wall time spent in sampling, compilation included."""
-    warmup_gradients: float = 0
-    """Full-data gradients spent before, all chains."""
-    warmup_seconds: float = 0
-    """Wall time spent before, compilation included."""
-    num_divergent: list[int] = []
-    """Divergent steps of each chain."""
-    num_nonfinite: list[int] = []
-    """Steps of each chain that left a non-finite state."""
-    first_divergent: list[int] = []
-    """Step of each chain's first divergence, -1 if never."""
-    first_nonfinite: list[int] = []
-    """Step at which each chain first left the finite numbers, -1 if never."""
-
-
-class Shard:
-    """The chains that one job runs."""
-
-    def __init__(self, path: Path):
-        self.path = path
-        self.first_chain, self.num_chains = (int(part) for part in path.name.split("-"))
-        self.draws = DrawStore(path / "draws.zarr")
-
-    def read_commit(self) -> Commit | None:
-        """Return the last commit, None if there is none yet."""
-        path = self.path / "commit.json"
-        if not path.exists():
-            return None
-        try:
-            return Commit.model_validate_json(path.read_text())
-        except (ValidationError, UnicodeDecodeError):
-            raise UsageError(f"{path} is damaged; without it no draw counts: restore it from a copy, or run again") from None
-
-    def commit(self, commit: Commit) -> None:
-        """Make a commit: the draws and the checkpoint that it names are on disk already."""
-        write_atomically(self.path / "commit.json", commit.model_dump_json(indent=1))
-        checkpoints = sorted((self.path / "checkpoints").iterdir())
-        for old in checkpoints[:-KEPT_CHECKPOINTS]:
-            shutil.rmtree(old)
-
-    def checkpoint_path(self, name: str) -> Path:
-        """Return where a checkpoint lies."""
-        return self.path / "checkpoints" / name
+if TYPE_CHECKING:
+    from samplers import Run
 
 
 class RunFolder:
@@ -101,24 +40,36 @@ class RunFolder:
         self.path = path
 
     @classmethod
-    def create(cls, path: Path, config: RunConfig, manifest: dict[str, Any], sources: dict[str, str]) -> RunFolder:
-        """Make a new folder; its parents too.
+    def create(cls, path: Path, config: RunConfig, manifest: dict[str, Any], sources: dict[str, str], run: Run) -> RunFolder:
+        """Make a new folder, and its parents; it appears under its name when it is whole.
+
+        Args:
+            path: Where.
+            config: What is asked for.
+            manifest: What runs, on what: the manifest but for the configuration.
+            sources: Copies of the user's own files, by name.
+            run: Chains at step 0, the first commit.
 
         Raises:
             UsageError: It exists.
         """
         cls.refuse_existing(path)
-        path.mkdir(parents=True)
-        folder = cls(path)
-        text = config.model_dump_json(indent=1)
-        for name, source in sources.items():
-            (path / "source").mkdir(exist_ok=True)
-            write_atomically(path / "source" / name, source)
-        folder.write_manifest(
-            {**manifest, "config_sha256": hashlib.sha256(text.encode()).hexdigest(), "config": json.loads(text)}
-        )
-        write_atomically(path / "config.json", text)
-        return folder
+        draft = cls(path.with_name(f".{path.name}.{os.getpid()}.tmp"))
+        try:
+            draft.path.mkdir(parents=True)
+            for name, source in sources.items():
+                (draft.path / "source").mkdir(exist_ok=True)
+                write_atomically(draft.path / "source" / name, source)
+            text = config.model_dump_json(indent=1)
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            draft.write_manifest({**manifest, "config_sha256": digest, "config": json.loads(text)})
+            write_atomically(draft.path / "config.json", text)
+            draft.write_status("running", draft.shard(0, config.chains).commit(Commit(), run))
+            draft.path.rename(path)
+        except BaseException:
+            shutil.rmtree(draft.path, ignore_errors=True)
+            raise
+        return cls(path)
 
     @staticmethod
     def refuse_existing(path: Path) -> None:
@@ -141,6 +92,9 @@ class RunFolder:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise UsageError(f"another process is running {self.path}; wait for it, or stop it first") from None
+            for pattern in (".*.tmp", "shards/*/.*.tmp"):  # what a kill left in the middle of a write
+                for leftover in self.path.glob(pattern):
+                    leftover.unlink()
             yield
 
     @classmethod
@@ -155,7 +109,7 @@ class RunFolder:
             raise UsageError(f"no folder {path}")
         configs.read(path / "config.json")
         found = hashlib.sha256((path / "config.json").read_bytes()).hexdigest()
-        if found != folder.manifest.get("config_sha256"):
+        if found != folder.manifest["config_sha256"]:
             raise UsageError(
                 f"{path / 'config.json'} was changed since the run began, so its draws are of another configuration; "
                 "the original is in manifest.json: restore it, or start a new run"
@@ -168,9 +122,15 @@ class RunFolder:
         return configs.read(self.path / "config.json")
 
     @property
-    def manifest(self) -> dict[str, Any]:
+    def manifest(self) -> Manifest:
         """What ran, on what, with which versions."""
-        return self._read_json("manifest.json")
+        try:
+            return TypeAdapter(Manifest).validate_python(self._read_json("manifest.json"))
+        except ValidationError as error:
+            entry = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise UsageError(
+                f"{self.path / 'manifest.json'} is damaged at {entry}; restore it from a copy, or run again"
+            ) from None
 
     @property
     def status(self) -> dict[str, Any]:
@@ -195,12 +155,26 @@ class RunFolder:
             )
         return changed
 
-    def write_manifest(self, manifest: dict[str, Any]) -> None:
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replace manifest.json."""
         write_atomically(self.path / "manifest.json", json.dumps(manifest, indent=1))
 
-    def write_status(self, **status: Any) -> None:
-        """Replace status.json."""
+    def write_status(self, state: str, commit: Commit) -> None:
+        """Say how far the run is: "running", "interrupted", "failed" or "complete"; after a kill, status.json says "running"."""
+        config = self.config
+        status = {
+            "state": state,
+            "phase": "sampling" if commit.phase else "warm-up",
+            "step": commit.step,
+            "steps": config.warmup.steps + config.draws * config.thin,
+            "draws": commit.draws,
+            "draws_asked": config.draws,
+            "chains": config.chains,
+            "gradients": commit.gradients,
+            "seconds": round(commit.seconds, 3),
+            "warmup_gradients": commit.warmup_gradients,
+            "warmup_seconds": round(commit.warmup_seconds, 3),
+        }
         write_atomically(self.path / "status.json", json.dumps(status, indent=1))
 
     def append_metrics(self, **metrics: Any) -> None:
@@ -222,23 +196,11 @@ class RunFolder:
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:
-            return json.loads(path.read_text())
+            data = json.loads(path.read_text())
         except FileNotFoundError:
             raise UsageError(f"{self.path} is no run folder: it has no {name}") from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
             raise UsageError(f"{path} is damaged ({error}); restore it from a copy, or run again") from None
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a kill, sees the old one or the new one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        if not isinstance(data, dict):
+            raise UsageError(f"{path} is damaged (no object); restore it from a copy, or run again")
+        return data
