@@ -11,6 +11,7 @@ import numpy as np
 import xarray as xr
 
 from bayesnn.config import HMC, NUTS, RunConfig
+from bayesnn.manifest import Launch, Manifest
 from bayesnn.notation import number, share
 from bayesnn.progress import duration
 from bayesnn.run_folder import RunFolder
@@ -32,7 +33,7 @@ class Facts:
 
     name: str
     config: RunConfig
-    manifest: Mapping[str, Any]
+    manifest: Manifest
     status: Mapping[str, Any]
 
     @classmethod
@@ -80,16 +81,15 @@ def provenance(tree: xr.DataTree, facts: Facts | None) -> Provenance:
     """Return what is known of a run: from its folder, or from its tree alone."""
     if facts is None:
         return Provenance(_described(tree), _costs(tree) + _divergences(tree), [], [], [], [], [])
-    launches = facts.manifest.get("launches", [])
-    last = launches[-1] if launches else {}
+    launches = facts.manifest["launches"]
     return Provenance(
-        run=[("experiment", str(facts.manifest.get("experiment", ""))), *_described(tree), *_progress(facts)],
+        run=[("experiment", facts.manifest["experiment"]), *_described(tree), *_progress(facts)],
         sampler=_costs(tree) + _warmup(facts) + _trajectories(tree, facts.config) + _divergences(tree),
         settings=list(_flattened(facts.config.model_dump(mode="json")).items()),
-        commands=_commands(facts, launches),
+        commands=_commands(facts),
         launches=[_launch(launch) for launch in launches],
-        versions=list(last.get("versions", {}).items()),
-        machine=_machine(last),
+        versions=list(launches[-1]["versions"].items()),
+        machine=_machine(launches[-1]),
     )
 
 
@@ -125,7 +125,7 @@ def _progress(facts: Facts) -> Rows:
     return [
         ("state", f"{facts.status.get('state', 'unknown')}, {facts.progress()}"),
         ("seed", str(facts.config.seed)),
-        ("configuration SHA-256", str(facts.manifest.get("config_sha256", ""))),
+        ("configuration SHA-256", facts.manifest["config_sha256"]),
     ]
 
 
@@ -188,34 +188,32 @@ def _flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _commands(facts: Facts, launches: list[Mapping[str, Any]]) -> Rows:
-    folder = shlex.quote(facts.name)
-    first = shlex.join(launches[0]["command"]) if launches else ""
-    commands = [
-        ("run again, into a folder of another name", f"{first} --name {shlex.quote(facts.name + '-again')}"),
+def _commands(facts: Facts) -> Rows:
+    folder, first = shlex.quote(facts.name), facts.manifest["launches"][0]["command"]
+    if first[1:2] == ["run"]:  # its folder is not overwritten
+        first = [*first, "--name", f"{facts.name}-again"]
+    return [
+        ("run again", shlex.join(first)),
         ("resume", f"bayesnn resume {folder}"),
         ("audit", f"bayesnn audit {folder}"),
         ("this page", f"bayesnn report {folder}"),
     ]
-    return commands if first else commands[1:]
 
 
-def _launch(launch: Mapping[str, Any]) -> Rows:
-    code = launch.get("code", {})
+def _launch(launch: Launch) -> Rows:
     rows = [
-        ("time", str(launch.get("time", ""))),
-        ("command", shlex.join(launch.get("command", []))),
-        ("code", f"{code.get('commit', '')} (SHA-256 {code.get('sha256', '')})"),
-        ("changed since the launch before", "; ".join(launch.get("differences", []))),
+        ("time", launch["time"]),
+        ("command", shlex.join(launch["command"])),
+        ("code", f"{launch['code']['commit']} (SHA-256 {launch['code']['sha256']})"),
+        ("changed since the launch before", "; ".join(launch["differences"])),
     ]
     return [row for row in rows if row[1]]
 
 
-def _machine(launch: Mapping[str, Any]) -> Rows:
-    rows = [
-        ("devices", ", ".join(launch.get("devices", []))),
-        ("cores", str(launch.get("cores", ""))),
-        ("CPU threads of XLA", str(launch.get("cpu_threads", ""))),
-        ("platform", str(launch.get("platform", ""))),
+def _machine(launch: Launch) -> Rows:
+    return [
+        ("devices", ", ".join(launch["devices"])),
+        ("cores", str(launch["cores"])),
+        ("CPU threads of XLA", str(launch["cpu_threads"])),
+        ("platform", launch["platform"]),
     ]
-    return [row for row in rows if row[1]]
