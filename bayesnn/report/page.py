@@ -20,7 +20,8 @@ from bayesnn.report.provenance import Facts, other_posteriors, provenance
 from bayesnn.report.ranks import MAX_CHAINS, rank_plots
 from bayesnn.report.sampling import chain_names, energies, temperatures, traces
 from bayesnn.report.verdict import headline, rows
-from bayesnn.run_folder import RunFolder, write_atomically
+from bayesnn.run_folder import RunFolder
+from bayesnn.shard import write_atomically
 from diagnostics.claims import Finding
 from diagnostics.evidence import Evidence
 from diagnostics.standard import audit
