@@ -17,6 +17,7 @@ from tyro.constructors import ConstructorRegistry, StructConstructorSpec, Struct
 
 from bayesnn.config import Frozen, RunConfig, absolute_source, parse
 from bayesnn.errors import UsageError, did_you_mean
+from bayesnn.interrupts import ending_at_once
 
 DESCRIPTION = "Sample Bayesian posteriors of neural networks, and audit the draws."
 FLAGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
@@ -122,9 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     try:
-        return _dispatch([word for word in words if word != "--debug"])
-    except KeyboardInterrupt:
-        return 130
+        with ending_at_once():
+            return _dispatch([word for word in words if word != "--debug"])
     except Exception as error:
         message = _message(error)
         if debug or message is None:

@@ -17,6 +17,7 @@ from rich.table import Table
 from bayesnn.config import Imported, RunConfig
 from bayesnn.errors import UsageError
 from bayesnn.imports import is_import_path, source_of
+from bayesnn.interrupts import INTERRUPTED, uninterrupted
 from bayesnn.run_folder import RunFolder
 from bayesnn.shard import write_atomically
 
@@ -71,15 +72,22 @@ def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
         "launches": [manifest.launch()],
     }
     copies = {Path(name.partition(":")[0]).name: text for name, (text, _) in sources.items()}
-    folder = RunFolder.create(path, config, facts, copies, begin(config, problem, method))
+    begun = begin(config, problem, method)
+    with uninterrupted():
+        folder = RunFolder.create(path, config, facts, copies, begun)
     with folder.lock():
         return execute(folder, problem, method, Reporter(str(path), console()))
 
 
 def resume(folder: RunFolder, *, accept_changed_code: bool) -> int:
     """Continue a run from its last commit."""
-    facts = folder.manifest
-    config = folder.config
+    facts, config = folder.manifest, folder.config
+    done = folder.shard(0, config.chains).read_commit()
+    if done.draws == config.draws:
+        with folder.lock():
+            folder.write_status("complete", done)  # a kill after the last commit left it at "running"
+        console().print(f"{folder.path} is complete: {done.draws} draws of {config.chains} chains", markup=False, soft_wrap=True)
+        return 0
     changed = folder.check_sources(accept_changed_code=accept_changed_code)
     prepare(facts["launches"][0]["cpu_threads"])
     from bayesnn import manifest
@@ -234,7 +242,7 @@ def default_name(experiment: str) -> str:
 
 
 def _finish(state: str) -> int:
-    return 0 if state == "complete" else 130
+    return 0 if state == "complete" else INTERRUPTED
 
 
 def _sources(experiment: str, config: RunConfig) -> dict[str, tuple[str, str]]:

@@ -18,8 +18,9 @@ from bayesnn.config import RunConfig
 from bayesnn.draw_store import Draws, block_length
 from bayesnn.draws import by_name
 from bayesnn.errors import UsageError
+from bayesnn.interrupts import INTERRUPTED, Interrupts
 from bayesnn.problem import Problem
-from bayesnn.progress import Interrupts, Progress, Reporter
+from bayesnn.progress import Progress, Reporter
 from bayesnn.run_folder import RunFolder
 from samplers import Info, Result, Run
 
@@ -69,13 +70,13 @@ def execute(folder: RunFolder, problem: Problem, method: Method, reporter: Repor
 
     def end_at_once() -> None:
         try:
-            folder.write_status("interrupted", execution.shard.read_commit())
+            folder.write_status("interrupted", folder.shard(0, folder.config.chains).read_commit())
         finally:
             reporter.console.show_cursor()
-            os._exit(130)
+            os._exit(INTERRUPTED)
 
-    execution = _Execution(folder, problem, method, reporter)
     with reporter, Interrupts(stop, end_at_once) as interrupts:
+        execution = _Execution(folder, problem, method, reporter)
         try:
             is_complete = execution.run_until(lambda run: interrupts.requested is not None)
         except BaseException:

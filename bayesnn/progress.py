@@ -1,12 +1,8 @@
-"""How far a run is: a live line in a terminal, plain lines elsewhere, and a polite end on Ctrl-C."""
+"""How far a run is: a live line in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
-import os
-import signal
-import threading
 import time
-from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -87,48 +83,6 @@ class Reporter:
         elif progress.phase != self._phase or is_done or now - self._last >= PLAIN_INTERVAL:
             self.note(progress.line())
             self._last, self._phase = now, progress.phase
-
-
-class Interrupts:
-    """Turns the first Ctrl-C or SIGTERM into a flag, so that the run can commit; a second Ctrl-C ends it at once.
-
-    Python runs signal handlers between its own instructions, and a compiled chunk may take minutes. A thread therefore reads
-    signals from a pipe that is written the moment they come.
-
-    Attributes:
-        requested: Name of the first signal; None as long as there was none.
-    """
-
-    def __init__(self, on_first: Callable[[str], None], on_second: Callable[[], None]):
-        self.requested: str | None = None
-        self._on_first, self._on_second = on_first, on_second
-
-    def __enter__(self) -> Self:
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
-        self._previous = {n: signal.signal(n, lambda *_: None) for n in (signal.SIGINT, signal.SIGTERM)}
-        self._previous_fd = signal.set_wakeup_fd(self._writer)
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        signal.set_wakeup_fd(self._previous_fd)
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        os.close(self._writer)  # ends the thread
-        self._thread.join()
-        os.close(self._reader)
-
-    def _watch(self) -> None:
-        while number := os.read(self._reader, 1):
-            if number[0] not in self._previous:
-                continue
-            if self.requested is None:
-                self.requested = signal.Signals(number[0]).name
-                self._on_first(self.requested)
-            elif number[0] == signal.SIGINT:
-                self._on_second()
 
 
 def duration(seconds: float) -> str:
