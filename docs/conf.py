@@ -6,10 +6,9 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE / "_extensions"))
-
 from bayesnn.commands import prepare
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 # What the pages' cells inherit: the devices and compilation cache of the command line, `bayesnn` itself, lines of fixed length.
 prepare()

@@ -1,8 +1,8 @@
 """Formulas as inline SVG, drawn by Matplotlib while the pages are built.
 
-Sphinx's own renderers need a TeX installation, or a script that the reader's browser downloads. These formulas need neither: pages
-read the same without a network, follow the colour of the text, and print well. Matplotlib knows a large part of TeX's mathematics;
-what it does not know is a warning, and therefore an error of `make docs`.
+Sphinx's own renderers need a TeX installation, or a script that the reader's browser downloads. These formulas need neither: they
+read the same without a network, follow the colour of the text, and print well. Matplotlib knows a large part of TeX's
+mathematics; what it does not know is a warning, and therefore an error of `make docs`.
 """
 
 from __future__ import annotations
