@@ -126,35 +126,35 @@ def print_comparison(console: Console, trees: Mapping[str, xr.DataTree]) -> None
         UsageError: Runs that cannot be compared.
     """
     comparison = compare_runs(trees)
-    reference = comparison.reference
-    floor = f"noise floor: halves of the chains of {reference}"
+    reference, closeness = comparison.reference, comparison.closeness | {"noise floor": comparison.noise_floor}
     parts = (
         ("Scores", SCORES, comparison.scores, False),
         (f"Difference to {reference}, paired over test points; * excludes zero", SCORES, comparison.differences, True),
-        (f"Closeness to {reference}", CLOSENESS, comparison.closeness | {floor: comparison.noise_floor}, False),
+        (f"Closeness to {reference}; noise floor: half of its own chains to the other", CLOSENESS, closeness, False),
     )
     for title, measures, estimates, is_difference in parts:
         if any(estimates.values()):
-            console.print(_table(title, measures, estimates, is_difference))
+            console.print(Text(title, "bold"))
+            console.print(_table(measures, estimates, is_difference))
             console.print()
     for sentence in outcomes(comparison):
         console.print(sentence, markup=False)
 
 
-def _table(
-    title: str, measures: Mapping[str, Measure], estimates: Mapping[str, Mapping[str, Estimate]], is_difference: bool
-) -> Table:
-    table = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
-    for column in ("", *estimates):
-        table.add_column(Text(column), overflow="fold")
-    for key, measure in measures.items():
-        if any(key in run for run in estimates.values()):
-            cells = [_written(run[key], measure, is_difference) if key in run else "one chain" for run in estimates.values()]
-            table.add_row(*(Text(cell) for cell in (measure.label, *cells)))
+def _table(measures: Mapping[str, Measure], estimates: Mapping[str, Mapping[str, Estimate]], is_difference: bool) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column()
+    for name in estimates:
+        table.add_column(Text(name), justify="right", overflow="fold")
+    for key in [key for key in measures if any(key in run for run in estimates.values())]:
+        cells = (_written(run.get(key), measures[key], is_difference) for run in estimates.values())
+        table.add_row(Text(measures[key].label), *cells)
     return table
 
 
-def _written(estimate: Estimate, measure: Measure, is_difference: bool) -> str:
+def _written(estimate: Estimate | None, measure: Measure, is_difference: bool) -> Text:
+    if estimate is None:  # one half of a run's chains has no other
+        return Text("one chain", "dim")
     value, ends = interval(estimate, measure.unit, is_difference)
     is_clear = is_difference and (estimate.lower > 0 or estimate.upper < 0)
-    return f"{value}{'*' if is_clear else ''} ({ends})" if ends else value
+    return Text.assemble(f"* {value}" if is_clear else value, (f"\n{ends}", "dim"))

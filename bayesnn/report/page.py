@@ -16,7 +16,7 @@ from bayesnn.errors import UsageError
 from bayesnn.notation import share
 from bayesnn.report.convergence import SPACES, spaces
 from bayesnn.report.predictions import Predictions, costs, predictions
-from bayesnn.report.provenance import Facts, other_posteriors, provenance
+from bayesnn.report.provenance import Facts, other_posteriors, provenance, size
 from bayesnn.report.ranks import MAX_CHAINS, rank_plots
 from bayesnn.report.sampling import chain_names, energies, temperatures, traces
 from bayesnn.report.verdict import headline, rows
@@ -124,16 +124,12 @@ def render(
 
 
 def _subtitle(tree: xr.DataTree) -> str:
-    attrs, sizes = tree.attrs, tree["posterior"].sizes
+    attrs = tree.attrs
     scalars = f"{attrs['num_params']:,} parameters" if attrs.get("num_params") else ""
     examples = f"{attrs['num_data']:,} training examples" if attrs.get("num_data") else ""
     sampler = str(attrs.get("sampler", attrs["kind"])).upper()
-    is_single = sizes["draw"] == 1
-    draws = (
-        f"{sizes['chain']} members" if is_single else f"{sizes['chain']} chains \N{MULTIPLICATION SIGN} {sizes['draw']:,} draws"
-    )
     temperature = f"temperature {attrs['temperature']:g}" if attrs.get("temperature", 1) != 1 else ""
-    parts = (sampler, str(attrs.get("data", attrs["task"])), examples, scalars, temperature, draws)
+    parts = (sampler, str(attrs.get("data", attrs["task"])), examples, scalars, temperature, size(tree))
     return ", ".join(part for part in parts if part)
 
 
@@ -150,7 +146,7 @@ def _tiles(summary: xr.DataTree, predicted: Predictions | None, name: str) -> li
         cells = zip(predicted.scores.headings, predicted.scores.rows[name], strict=True)
         chosen = [SCORES[key] for key in TILE_SCORES]
         for measure, cell in cells:
-            if measure in chosen:
+            if measure in chosen and cell.value.ends:
                 unit = " %" if measure.label.endswith(", %") else ""
                 tiles.append(Tile(cell.value.value + unit, measure.label.removesuffix(", %"), cell.value.ends + unit))
     return tiles

@@ -30,7 +30,7 @@ class Cell(NamedTuple):
 
     Attributes:
         value: With its interval.
-        note: A second line; may be empty.
+        note: Further lines; may be empty.
         style: "better" or "worse" for a difference whose interval excludes zero, "other" where that is neither.
     """
 
@@ -129,7 +129,7 @@ def _score_cells(scores: Mapping[str, Estimate], shown: Mapping[str, Measure]) -
         note = ""
         if (calibrated := scores.get(f"{key}_if_calibrated")) is not None:
             written = interval(calibrated, measure.unit)
-            note = f"if calibrated {written.value} ({written.ends})"
+            note = "\n".join(part for part in (f"if calibrated {written.value}", written.ends) if part)
         cells.append(Cell(interval(scores[key], measure.unit), note) if key in scores else Cell(Interval(MISSING, "")))
     return cells
 
@@ -151,7 +151,7 @@ def _difference_cells(differences: Mapping[str, Estimate], shown: Mapping[str, M
 def _closeness(comparison: Comparison) -> Table | None:
     runs = dict(comparison.closeness)
     if comparison.noise_floor:
-        runs |= {f"{comparison.reference}, half of its chains against the other: noise floor": comparison.noise_floor}
+        runs |= {f"noise floor: half of the chains of {comparison.reference} against the other": comparison.noise_floor}
     keys = [key for key in CLOSENESS if any(key in one for one in runs.values())]
     if not keys:
         return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from bayesnn.run_folder import RunFolder
 
 # Settings that decide which distribution is sampled, as opposed to how.
 POSTERIOR = ("data", "model", "prior", "likelihood", "density", "temperature", "likelihood_temperature")
+
+TIMES = "\N{MULTIPLICATION SIGN}"
 
 
 @dataclass(frozen=True)
@@ -108,11 +111,22 @@ def other_posteriors(facts: Mapping[str, Facts]) -> list[str]:
     return sentences
 
 
+def size(tree: xr.DataTree) -> str:
+    """Say how many draws a run has."""
+    counts = tree["posterior"].sizes
+    chains = _counted(counts["chain"], "member" if tree.attrs["kind"] == "ensemble" else "chain")
+    return chains if tree.attrs["kind"] == "ensemble" else f"{chains} {TIMES} {_counted(counts['draw'], 'draw')}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' if count != 1 else ''}"
+
+
 def _described(tree: xr.DataTree) -> Rows:
-    attrs, sizes = tree.attrs, tree["posterior"].sizes
+    attrs = tree.attrs
     rows = [
         ("sampler", f"{attrs.get('sampler', attrs['kind'])} ({attrs['kind']})"),
-        ("draws", f"{sizes['chain']:,} chains with {sizes['draw']:,} draws each"),
+        ("draws", size(tree)),
         ("scalars", f"{attrs['num_params']:,}" if attrs.get("num_params") else ""),
         ("data", f"{attrs.get('data', attrs['task'])}, {attrs.get('num_data', 0):,} training examples"),
         ("data SHA-256", str(attrs.get("data_sha256", ""))),
@@ -165,10 +179,13 @@ def _trajectories(tree: xr.DataTree, config: RunConfig) -> Rows:
         case _:
             return []
     steps = tree["sample_stats"].to_dataset()["num_gradients"].values / config.thin
-    is_cut = float(np.mean(steps >= cap))
-    words = f"{steps.min():,.0f} to {steps.max():,.0f} leapfrog steps, {steps.mean():,.0f} on average, at most {cap:,} allowed; "
-    words += f"{share(is_cut)} are at that bound, and as a rule shorter than asked for" if is_cut else "none is cut short"
-    return [("trajectories", f"{words}{f': raise sampler.{setting}' if is_cut else ''}")]
+    means = f" (means of the {config.thin} of a draw)" if config.thin > 1 else ""
+    words = f"{steps.min():,.0f} to {steps.max():,.0f} leapfrog steps{means}, {steps.mean():,.0f} on average, {cap:,} allowed"
+    if is_cut := float(np.mean(steps >= cap)):
+        words += f"; {share(is_cut)} are at that bound, and as a rule shorter than asked for: raise sampler.{setting}"
+    elif config.thin == 1:  # a mean below the bound does not say that no trajectory was at it
+        words += "; none is cut short"
+    return [("trajectories", words)]
 
 
 def _listed(counts: Any) -> str:
@@ -212,7 +229,7 @@ def _launch(launch: Launch) -> Rows:
 
 def _machine(launch: Launch) -> Rows:
     return [
-        ("devices", ", ".join(launch["devices"])),
+        ("devices", ", ".join(f"{count} {TIMES} {device}" for device, count in Counter(launch["devices"]).items())),
         ("cores", str(launch["cores"])),
         ("CPU threads of XLA", str(launch["cpu_threads"])),
         ("platform", launch["platform"]),

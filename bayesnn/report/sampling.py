@@ -93,20 +93,22 @@ def traces(tree: xr.DataTree) -> list[Trace]:
         found["Training log likelihood, nats an example"] = stats["log_likelihood"].values / tree.attrs["num_data"]
     if "log_likelihood" in functions:
         found["Test log likelihood, nats an example"] = functions["log_likelihood"].values.mean(-1, dtype=np.float64)
-    return [_trace(title, np.asarray(values, np.float64)) for title, values in found.items()]
+    noun = "member" if tree.attrs["kind"] == "ensemble" else "chain"
+    drawn = {title: np.asarray(values, np.float64) for title, values in found.items() if np.isfinite(values).any()}
+    return [_trace(title, values, noun) for title, values in drawn.items()]
 
 
-def _trace(title: str, values: Draws) -> Trace:
+def _trace(title: str, values: Draws, noun: str) -> Trace:
     num_chains, num_draws = values.shape
     is_single, num_pieces = num_draws == 1, max(MIN_COLUMNS, min(MAX_COLUMNS, LINE_POINTS // num_chains))
     count = num_chains if is_single else num_draws
     x = linear_axis([0, max(count - 1, 1)])
     x = Axis(-0.5 if is_single else 0, count - 0.5 if is_single else count - 1, tuple(t for t in x.ticks if t[0] < count))
     chart = Chart(title, x, linear_axis(values.ravel(), 4), TRACE_HEIGHT)
-    chart.frame("member" if is_single else "draw")
+    chart.frame(noun if is_single else "draw")
     for chain, row in enumerate(values):
         if is_single:
-            chart.point(chain, row[0], chain_style(chain), title=f"member {chain}: {number(row[0], 5)}")
+            chart.point(chain, row[0], chain_style(chain), title=f"{noun} {chain}: {number(row[0], 5)}")
         else:
             chart.line(*thinned(row, num_pieces), f"trace {chain_style(chain)}")
     value = float(rhat(values))
@@ -152,14 +154,14 @@ def _energy_errors(errors: Float[np.ndarray, " step"]) -> tuple[Markup | None, s
 
 
 def temperatures(evidence: Evidence) -> Temperatures | None:
-    """Return the configurational temperature in total and by layer, and the kinetic one; None if there is neither."""
+    """Return the configurational temperature in total and by layer, and the kinetic one; None if neither is a number."""
     found: dict[str, Estimate] = {}
     if evidence.temperatures is not None:
         total, layers = evidence.temperatures
         found = {"configurational, all layers": total} | {f"configurational, {name}": layer for name, layer in layers.items()}
     if evidence.kinetic is not None:
         found["kinetic, all layers"] = evidence.kinetic
-    if not found or evidence.num_draws < 2:
+    if not any(np.isfinite(estimate).all() for estimate in found.values()):
         return None
     rows, ticks = strips(found, evidence.nominal_temperature)
     return Temperatures(rows, ticks, number(evidence.nominal_temperature))
