@@ -207,7 +207,8 @@ class _Execution:
 
     def _draw_types(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         state = self.run.state.inner if self.done.phase == 0 and self.method.warmup else self.run.state
-        info = Info._make([jax.ShapeDtypeStruct((), np.float32)] * 5 + [jax.ShapeDtypeStruct((), np.bool_)] * 2)
+        number = jax.numpy.result_type(float)
+        info = Info._make([jax.ShapeDtypeStruct((), number)] * 5 + [jax.ShapeDtypeStruct((), np.bool_)] * 2)
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
         save = self.problem.save
         draws = jax.eval_shape(lambda s: save.function(s, save.arrays), one)
