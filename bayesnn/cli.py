@@ -19,9 +19,11 @@ from bayesnn.config import Frozen, RunConfig, absolute_source, parse
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.interrupts import ending_at_once
 
-DESCRIPTION = "Sample Bayesian posteriors of neural networks, and audit the draws."
+DESCRIPTION = "Sample Bayesian posteriors of neural networks, and audit the draws. With --debug, errors say where they come from."
 FLAGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
 UNCHECKED = ConstructorRegistry()
+Folder = Annotated[Positional[Path], arg(metavar="FOLDER")]
+Folders = Annotated[Positional[tuple[Path, ...]], arg(metavar="[FOLDER ...]")]
 
 
 @UNCHECKED.struct_rule
@@ -46,7 +48,7 @@ class List:
 class Run:
     """Sample an experiment into a new folder. `bayesnn run NAME --help` shows every setting of NAME."""
 
-    experiment: Positional[str]
+    experiment: Annotated[Positional[str], arg(metavar="EXPERIMENT")]
     """A name of `bayesnn list`, or path/to/file.py:function."""
     name: str = ""
     """Folder below --runs; by default the experiment's name."""
@@ -58,7 +60,7 @@ class Run:
 class Resume:
     """Continue a run from its last commit. Settings come from the folder alone."""
 
-    folder: Positional[Path]
+    folder: Folder
     """A run folder."""
     accept_changed_code: bool = False
     """Go on although the experiment's source has changed."""
@@ -68,7 +70,7 @@ class Resume:
 class Audit:
     """Judge a run. Exit status 0 when all required claims pass, 1 when one fails or is inconclusive, 2 when it could not run."""
 
-    folder: Positional[Path]
+    folder: Folder
     """A run folder."""
     claims: tuple[str, ...] = ()
     """Only these claims; all by default."""
@@ -78,7 +80,7 @@ class Audit:
 class Report:
     """Write report.html into the first folder, with the others beside it in the comparison."""
 
-    folders: Positional[tuple[Path, ...]]
+    folders: Folders
     """Run folders; the first is the subject."""
 
 
@@ -86,7 +88,7 @@ class Report:
 class Compare:
     """Compare the predictions of runs with the first one, beside its own chain-to-chain noise floor."""
 
-    folders: Positional[tuple[Path, ...]]
+    folders: Folders
     """Two or more run folders on the same data."""
 
 
@@ -94,9 +96,9 @@ class Compare:
 class Predict:
     """Predict on new inputs with all draws of a run."""
 
-    folder: Positional[Path]
+    folder: Folder
     """A run folder."""
-    inputs: Positional[Path]
+    inputs: Annotated[Positional[Path], arg(metavar="INPUTS")]
     """An .npz with an array `x` [point, feature] in original units."""
     output: Path = Path("predictions.npz")
     """Where predictions are written, in original units."""

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorstore
 
 from bayesnn.errors import UsageError
 
@@ -119,6 +118,8 @@ class DrawStore:
                     )
 
     def _open(self, name: str, **extra: Any) -> Any:
+        import tensorstore
+
         # A block that holds nothing but zeros must be on disk too, or it would look lost.
         spec = {
             "driver": "zarr3",
