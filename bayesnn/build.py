@@ -14,7 +14,7 @@ import samplers
 from bayesnn import config as c
 from bayesnn import data, likelihoods, models, priors
 from bayesnn.errors import UsageError
-from bayesnn.imports import is_import_path, load_function
+from bayesnn.imports import call, is_import_path, own_error
 from bayesnn.posteriors import Posterior, posterior
 from bayesnn.problem import Problem, density_problem, network_problem, numpyro_problem
 from samplers import Kernel, WarmUp
@@ -48,13 +48,13 @@ def build_problem(config: c.RunConfig) -> Problem:
             return network_problem(build_posterior(config), config.test_points)
         return _own_density(config.density, config.temperature)
     except (ValueError, TypeError) as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(own_error(error) or str(error)) from error
 
 
 def build_posterior(config: c.RunConfig) -> Posterior:
     """Build network, prior, likelihood and data of a configuration."""
     name = config.data.name
-    dataset = load_function(name)() if is_import_path(name) else data.load(name, split=config.data.split)
+    dataset = _own(c.Imported(source=name), data.Dataset) if is_import_path(name) else data.load(name, split=config.data.split)
     match config.likelihood:
         case c.Categorical():
             likelihood = likelihoods.categorical()
@@ -63,19 +63,19 @@ def build_posterior(config: c.RunConfig) -> Posterior:
         case c.Heteroscedastic():
             likelihood = likelihoods.heteroscedastic()
         case c.Imported() as own:
-            likelihood = _call(own)
+            likelihood = _own(own, likelihoods.Likelihood)
     match config.model:
         case c.MLP(widths=widths, activation=activation):
             model = models.mlp(widths, likelihood.num_outputs(dataset), activation)
         case c.Imported() as own:
-            model = _call(own)
+            model = call(own.source, own.arguments)
     match config.prior:
         case c.GaussianPrior(scale=scale, layer_scales=layers, fan_in=fan_in):
             prior = priors.gaussian({**layers, "*": scale} if layers else scale, fan_in=fan_in)
         case c.DistributionPrior(name=name, arguments=arguments):
             prior = priors.from_name(name, **arguments)
         case c.Imported() as own:
-            prior = _call(own)
+            prior = _own(own, priors.Prior)
     return posterior(
         model,
         prior,
@@ -166,7 +166,7 @@ def _check_batch(batch_size: int | None, microbatch: int | None) -> None:
 
 
 def _own_density(own: c.Imported, temperature: float) -> Problem:
-    made = _call(own)
+    made = call(own.source, own.arguments)
     if isinstance(made, Problem):
         return made
     if not (isinstance(made, tuple) and len(made) == 2 and callable(made[0])):
@@ -179,8 +179,9 @@ def _own_density(own: c.Imported, temperature: float) -> Problem:
     )
 
 
-def _call(own: c.Imported) -> Any:
-    try:
-        return load_function(own.source)(**own.arguments)
-    except TypeError as error:
-        raise UsageError(f"{own.source} cannot be called with {own.arguments}: {error}") from error
+def _own[T](own: c.Imported, kind: type[T]) -> T:
+    """Return what a function of the user's own makes, which must be of this kind."""
+    made = call(own.source, own.arguments)
+    if not isinstance(made, kind):
+        raise UsageError(f"{own.source} must return a {kind.__name__}, it returned {type(made).__name__}")
+    return made

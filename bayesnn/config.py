@@ -25,6 +25,9 @@ from tyro.conf import Suppress
 
 from bayesnn.errors import UsageError, did_you_mean
 
+# What a random stream of JAX or NumPy tells apart: JAX takes larger seeds modulo 2^32.
+type Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
 
 class Frozen(BaseModel):
     """Base of all configurations: unknown keys and non-finite numbers are errors, values never change."""
@@ -82,7 +85,7 @@ class Data(Frozen):
 
     name: str = "digits"
     """A data set of `bayesnn list`, an .npz file (x_train, y_train, x_test, y_test), or file.py:function returning a Dataset."""
-    split: NonNegativeInt = 0
+    split: Seed = 0
     """Number of the published train/test split, for sets that have several."""
 
     @field_validator("name")
@@ -236,7 +239,7 @@ class RunConfig(Frozen):
     """Draws kept of each chain."""
     thin: PositiveInt = 1
     """Steps for each draw kept."""
-    seed: NonNegativeInt = 0
+    seed: Seed = 0
     """Of everything random."""
     precision: Literal["float32", "float64"] = "float32"
     """Of weights, data and arithmetic."""

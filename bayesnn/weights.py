@@ -33,6 +33,8 @@ def load_positions(path: Path, like: Any) -> Any:
         )
     leaves = []
     for name, leaf in named:
+        if not jnp.issubdtype(found[name].dtype, jnp.floating):
+            raise UsageError(f"start: {name} in {path} has dtype {found[name].dtype}, expected real numbers")
         value = jnp.asarray(found[name], leaf.dtype)
         if value.shape not in (leaf.shape, leaf.shape[1:]):
             raise UsageError(f"start: {name} in {path} has shape {value.shape}, the model has {leaf.shape[1:]}")
