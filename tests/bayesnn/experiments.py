@@ -156,3 +156,7 @@ def wrong_type():
 
 def raising():
     raise RuntimeError("no luck today")
+
+
+def refusing():
+    raise ValueError("no, thanks")
