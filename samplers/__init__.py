@@ -1,15 +1,26 @@
 """Markov kernels, stochastic-gradient kernels and optimisers over any log density on a pytree."""
 
+from samplers.adjusted_mclmc import adjusted_mclmc
+from samplers.barker import barker
 from samplers.checkpoint import CheckpointError, load_run, save_run
+from samplers.control_variates import control_variates
+from samplers.dynamic_hmc import dynamic_hmc
 from samplers.folds import Moments, moments
+from samplers.ghmc import ghmc
 from samplers.hmc import hmc
 from samplers.loop import KEEP_POSITION, SamplingError, sample, start
+from samplers.mala import mala
+from samplers.mclmc import mclmc
 from samplers.mesh import lift, make_mesh
 from samplers.minibatch import minibatch
 from samplers.nuts import nuts
 from samplers.optimise import optimise
 from samplers.preconditioners import Preconditioner, rmsprop
+from samplers.restrict import Restriction, restrict
+from samplers.schedules import Schedule, constant, cyclical, polynomial
+from samplers.sghmc import sghmc
 from samplers.sgld import sgld
+from samplers.sgnht import sgnht
 from samplers.targets import centred, from_logdensity, log_density, log_density_terms, pad_batch
 from samplers.types import Batch, Fold, Health, Info, Kernel, PerChain, Result, Run, Sampler, Save, Target, Tempering, num_params
 from samplers.warmup import WarmUp, finish, window_adaptation
@@ -25,33 +36,48 @@ __all__ = [
     "Moments",
     "PerChain",
     "Preconditioner",
+    "Restriction",
     "Result",
     "Run",
     "Sampler",
     "SamplingError",
     "Save",
+    "Schedule",
     "Target",
     "Tempering",
     "WarmUp",
+    "adjusted_mclmc",
+    "barker",
     "centred",
+    "constant",
+    "control_variates",
+    "cyclical",
+    "dynamic_hmc",
     "finish",
     "from_logdensity",
+    "ghmc",
     "hmc",
     "lift",
     "load_run",
     "log_density",
     "log_density_terms",
     "make_mesh",
+    "mala",
+    "mclmc",
     "minibatch",
     "moments",
     "num_params",
     "nuts",
     "optimise",
     "pad_batch",
+    "polynomial",
+    "restrict",
     "rmsprop",
     "sample",
     "save_run",
+    "sghmc",
     "sgld",
+    "sgnht",
     "start",
     "window_adaptation",
 ]

@@ -6,15 +6,14 @@ import functools
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
-from blackjax.mcmc import hmc as blackjax_hmc
-from blackjax.mcmc import metrics
+from blackjax.mcmc.hmc import HMCState
+from blackjax.mcmc.hmc import init as blackjax_init
 from jaxtyping import Array, Float, Int, PyTree
 
+from samplers.arguments import require_positive
 from samplers.targets import log_density
-from samplers.types import Batch, Info, Kernel, Target, Tempering, num_params
-
-# A counter times 2^32 / golden ratio, overflow dropped, is an equidistributed sequence (Knuth, TAOCP 3, 6.4).
-GOLDEN = 2654435769
+from samplers.trajectory import count_steps, leapfrog_transition, spread
+from samplers.types import Batch, Info, Kernel, Target, Tempering
 
 
 class HMCTuning(NamedTuple):
@@ -75,13 +74,9 @@ def hmc(
     References:
         Duane et al. 1987; Neal 2011, arXiv 1206.1901. Jitter: Mackenzie 1989; Hoffman et al. 2021 (ChEES) share it over chains.
     """
-    for name, value in (("step_size", step_size), ("trajectory_length", trajectory_length)):
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+    require_positive(step_size=step_size, trajectory_length=trajectory_length, max_num_steps=max_num_steps)
     if not 0 <= jitter < 1:
         raise ValueError(f"jitter must be in [0, 1), got {jitter}; 0.2 spreads trajectory lengths by +-20 %")
-    if max_num_steps < 1:
-        raise ValueError(f"max_num_steps must be at least 1, got {max_num_steps}")
     tuning = HMCTuning(
         jnp.asarray(step_size, jnp.float32),
         jnp.asarray(trajectory_length, jnp.float32),
@@ -95,39 +90,15 @@ def hmc(
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same target, so that nothing recompiles
 def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
-    transition = blackjax_hmc.build_kernel(divergence_threshold=divergence_threshold)
+    move = leapfrog_transition(divergence_threshold)
 
-    def init(key: Array, position: PyTree, batch: Batch, tuning: HMCTuning) -> blackjax_hmc.HMCState:
-        return blackjax_hmc.init(position, log_density(target, batch, tuning.tempering))
+    def init(key: Array, position: PyTree, batch: Batch, tuning: HMCTuning) -> HMCState:
+        return blackjax_init(position, log_density(target, batch, tuning.tempering))
 
-    def step(
-        key: Array, state: blackjax_hmc.HMCState, batch: Batch, tuning: HMCTuning, step: Int[Array, ""]
-    ) -> tuple[blackjax_hmc.HMCState, Info]:
+    def step(key: Array, state: HMCState, batch: Batch, tuning: HMCTuning, step: Int[Array, ""]) -> tuple[HMCState, Info]:
         density = log_density(target, batch, tuning.tempering)
-        inverse_mass = jnp.broadcast_to(tuning.inverse_mass_matrix, (num_params(state.position),))
-        num_steps = num_leapfrog_steps(tuning, step)
-        new, details = transition(key, state, density, tuning.step_size, inverse_mass, num_steps)
-        kinetic_energy = metrics.gaussian_euclidean(inverse_mass).kinetic_energy
-        start_kinetic = kinetic_energy(details.momentum)
-        start_energy = start_kinetic - state.logdensity
-        # If rejected, the state keeps the momentum it set out with (reversed).
-        end_kinetic = jnp.where(details.is_accepted, kinetic_energy(details.proposal.momentum), start_kinetic)
-        info = Info(
-            num_gradients=num_steps.astype(jnp.float32),
-            acceptance_rate=details.acceptance_rate,
-            energy=jnp.where(details.is_accepted, details.energy, start_energy),
-            energy_error=details.energy - start_energy,
-            kinetic_temperature=2 * end_kinetic / num_params(state.position),
-            is_divergent=details.is_divergent | ~jnp.isfinite(details.energy),
-            is_finite=jnp.isfinite(new.logdensity),
-        )
-        return new, info
+        length = spread(tuning.trajectory_length, tuning.jitter, step)
+        num_steps = count_steps(length, tuning.step_size, tuning.max_num_steps)
+        return move(key, state, density, tuning.step_size, tuning.inverse_mass_matrix, num_steps)
 
     return init, step
-
-
-def num_leapfrog_steps(tuning: HMCTuning, step: Int[Array, ""]) -> Int[Array, ""]:
-    """Return the leapfrog steps of the trajectory at a step of the run."""
-    uniform = (step.astype(jnp.uint32) * jnp.uint32(GOLDEN)).astype(jnp.float32) / 2.0**32
-    length = tuning.trajectory_length * (1 + tuning.jitter * (2 * uniform - 1))
-    return jnp.clip(jnp.ceil(length / tuning.step_size), 1, tuning.max_num_steps).astype(jnp.int32)

@@ -10,6 +10,7 @@ from blackjax.mcmc import hmc as blackjax_hmc
 from blackjax.mcmc import nuts as blackjax_nuts
 from jaxtyping import Array, Float, Int, PyTree
 
+from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Target, Tempering, num_params
 
@@ -60,8 +61,7 @@ def nuts(
         Hoffman & Gelman 2014, arXiv 1111.4246; Betancourt 2017, arXiv 1701.02434; iterative form: Phan et al. 2019,
         arXiv 1912.11554. Energy error and kinetic temperature refer to a trajectory's two ends and are not reported (NaN).
     """
-    if not 0 < step_size < float("inf"):
-        raise ValueError(f"step_size must be positive and finite, got {step_size}")
+    require_positive(step_size=step_size)
     if not 1 <= max_num_doublings <= 20:
         raise ValueError(f"max_num_doublings must be from 1 to 20, got {max_num_doublings}")
     tuning = NUTSTuning(

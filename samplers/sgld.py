@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key
 
+from samplers.arguments import require_positive
 from samplers.minibatch import minibatch
 from samplers.preconditioners import Preconditioner
+from samplers.schedules import Schedule, constant
+from samplers.stochastic import normal_like, scheduled, stochastic_info
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Position, Target, Tempering
-
-type Schedule = Callable[[Int[Array, ""]], Float[Array, ""]]
 
 
 class SGLDTuning(NamedTuple):
     """What may change without recompiling.
 
     Attributes:
-        step_size: epsilon in the update below, > 0; multiplied by the schedule if there is one.
+        step_size: epsilon in the update below, > 0; multiplied by the schedule.
         tempering: Temperatures of the target.
     """
 
@@ -42,6 +42,7 @@ def sgld(
     *,
     step_size: float,
     batch_size: int | None = None,
+    replacement: bool = False,
     schedule: Schedule | None = None,
     preconditioner: Preconditioner | None = None,
     tempering: Tempering | None = None,
@@ -61,8 +62,9 @@ def sgld(
     Args:
         target: The distribution.
         step_size: epsilon, > 0. (BlackJAX's step is half of it.)
-        batch_size: Examples in a minibatch, without replacement by epoch; None takes all data at every step.
-        schedule: Multiplies the step size by a function of the step count (an optax schedule with initial value 1).
+        batch_size: Examples in a minibatch; None takes all data at every step.
+        replacement: Draw every minibatch afresh instead of by epochs.
+        schedule: Multiplies the step size, and says which steps sample; default constant.
         preconditioner: Such as `samplers.rmsprop()`; None is the identity.
         tempering: Temperatures; default the posterior itself.
 
@@ -76,15 +78,14 @@ def sgld(
         Welling & Teh 2011. Preconditioned: Li et al. 2016, arXiv 1512.07666, eq. 4. Stationary variance: Vollmer et al. 2016,
         arXiv 1501.00438.
     """
-    if not 0 < step_size < float("inf"):
-        raise ValueError(f"step_size must be positive and finite, got {step_size}")
+    require_positive(step_size=step_size)
     tuning = SGLDTuning(jnp.asarray(step_size, jnp.float32), Tempering.at() if tempering is None else tempering)
-    kernel = Kernel(*_functions(target, schedule, preconditioner), tuning)
-    return kernel if batch_size is None else minibatch(kernel, target.num_data, batch_size)
+    kernel = Kernel(*_functions(target, schedule or constant(), preconditioner), tuning)
+    return kernel if batch_size is None else minibatch(kernel, target.num_data, batch_size, replacement=replacement)
 
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same target, so that nothing recompiles
-def _functions(target: Target, schedule: Schedule | None, preconditioner: Preconditioner | None) -> tuple[Any, Any]:
+def _functions(target: Target, schedule: Schedule, preconditioner: Preconditioner | None) -> tuple[Any, Any]:
     def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: SGLDTuning) -> SGLDState:
         return SGLDState(position, preconditioner.init(position) if preconditioner else ())
 
@@ -93,33 +94,20 @@ def _functions(target: Target, schedule: Schedule | None, preconditioner: Precon
     ) -> tuple[SGLDState, Info]:
         noise_key, probe_key = jax.random.split(key)
         gradient = jax.grad(log_density(target, batch, tuning.tempering))
-        epsilon = tuning.step_size * (1.0 if schedule is None else schedule(step))
+        epsilon, is_noisy = scheduled(schedule, tuning.step_size, step)
+        noise = normal_like(noise_key, state.position)
         if preconditioner is None:
-            drift, scale, carry = gradient(state.position), None, ()
+            drift, carry, num_gradients = gradient(state.position), (), 1
         else:
             drift, scale, carry = preconditioner.apply(probe_key, state.preconditioner, state.position, gradient)
-        noise = _normal_like(noise_key, state.position)
-        if scale is not None:
             noise = jax.tree.map(lambda s, n: jnp.sqrt(s) * n, scale, noise)
+            num_gradients = preconditioner.num_gradients
 
         def move(x: Array, d: Array, n: Array) -> Array:
             e = epsilon.astype(x.dtype)  # a float32 step must not promote the position
-            return x + 0.5 * e * d + jnp.sqrt(e) * n
+            return x + 0.5 * e * d + is_noisy.astype(x.dtype) * jnp.sqrt(e) * n
 
         position = jax.tree.map(move, state.position, drift, noise)
-        return SGLDState(position, carry), _info(position)
+        return SGLDState(position, carry), stochastic_info(position, num_gradients)
 
     return init, step
-
-
-def _normal_like(key: Key[Array, ""], position: Position) -> Position:
-    leaves, treedef = jax.tree.flatten(position)
-    keys = jax.random.split(key, len(leaves))
-    return jax.tree.unflatten(treedef, [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)])
-
-
-def _info(position: Position) -> Info:
-    nan = jnp.float32(jnp.nan)
-    # One number a leaf tells: a sum is finite only if every term is (an overflow of the sum itself is as bad).
-    is_finite = jnp.isfinite(sum(jnp.sum(x) for x in jax.tree.leaves(position)))
-    return Info(jnp.float32(1), nan, nan, nan, nan, ~is_finite, is_finite)

@@ -1,0 +1,68 @@
+"""What kernels with Hamiltonian trajectories share: how long a trajectory is, and one transition of leapfrog steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax.numpy as jnp
+from blackjax.mcmc import hmc as blackjax_hmc
+from blackjax.mcmc import metrics
+from jaxtyping import Array, Float, Int, Key
+
+from samplers.targets import LogDensity
+from samplers.types import Info, num_params
+
+# A counter times 2^32 / golden ratio, overflow dropped, is an equidistributed sequence (Knuth, TAOCP 3, 6.4).
+GOLDEN = 2654435769
+
+
+def spread(length: Float[Array, ""], jitter: Float[Array, ""], step: Int[Array, ""]) -> Float[Array, ""]:
+    """Return the length of the trajectory at a step: spread evenly over length (1 +- jitter), the same in all chains."""
+    uniform = (step.astype(jnp.uint32) * jnp.uint32(GOLDEN)).astype(jnp.float32) / 2.0**32
+    return length * (1 + jitter * (2 * uniform - 1))
+
+
+def count_steps(length: Float[Array, ""], step_size: Float[Array, ""], most: Int[Array, ""]) -> Int[Array, ""]:
+    """Return the number of integrator steps of a trajectory, from 1 to `most`."""
+    return jnp.clip(jnp.ceil(length / step_size), 1, most).astype(jnp.int32)
+
+
+def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[blackjax_hmc.HMCState, Info]]:
+    """Return a transition with fresh momentum, a given number of leapfrog steps and a Metropolis test of their end.
+
+    Args:
+        divergence_threshold: Energy error, nats, above which a trajectory counts as divergent.
+
+    Returns:
+        (key, HMCState, log density, step size, inverse mass matrix, number of steps) -> (HMCState, Info).
+    """
+    transition = blackjax_hmc.build_kernel(divergence_threshold=divergence_threshold)
+
+    def move(
+        key: Key[Array, ""],
+        state: blackjax_hmc.HMCState,
+        density: LogDensity,
+        step_size: Float[Array, ""],
+        inverse_mass_matrix: Float[Array, "..."],
+        num_steps: Any,
+    ) -> tuple[blackjax_hmc.HMCState, Info]:
+        inverse_mass = jnp.broadcast_to(inverse_mass_matrix, (num_params(state.position),))
+        new, details = transition(key, state, density, step_size, inverse_mass, num_steps)
+        kinetic_energy = metrics.gaussian_euclidean(inverse_mass).kinetic_energy
+        start_kinetic = kinetic_energy(details.momentum)
+        start_energy = start_kinetic - state.logdensity
+        # If rejected, the state keeps the momentum it set out with (reversed).
+        end_kinetic = jnp.where(details.is_accepted, kinetic_energy(details.proposal.momentum), start_kinetic)
+        info = Info(
+            num_gradients=jnp.asarray(num_steps, jnp.float32),
+            acceptance_rate=details.acceptance_rate,
+            energy=jnp.where(details.is_accepted, details.energy, start_energy),
+            energy_error=details.energy - start_energy,
+            kinetic_temperature=2 * end_kinetic / num_params(state.position),
+            is_divergent=details.is_divergent | ~jnp.isfinite(details.energy),
+            is_finite=jnp.isfinite(new.logdensity),
+        )
+        return new, info
+
+    return move
