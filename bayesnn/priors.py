@@ -63,12 +63,12 @@ def gaussian(scale: float | Mapping[str, float] = 1.0, *, location: float = 0.0,
 
     Args:
         scale: Standard deviation s > 0: one number, or numbers by pattern. A pattern is a dotted name (layer_0.kernel), the name
-            of a layer (layer_0) or a glob (*.bias); of several that match a parameter, the first in the given order holds.
+            of a layer (layer_0) or a glob (`*.bias`); of several that match a parameter, the first in the given order holds.
         location: Mean of every weight.
         fan_in: Divide the scale of kernels by the square root of their number of inputs.
 
     Raises:
-        ValueError: A scale that is not positive and finite; when the network is known: a pattern that takes no parameter ("*"
+        ValueError: A scale that is not positive and finite; when the network is known: a pattern that takes no parameter (`*`
             may), or a parameter without a prior.
 
     Example:

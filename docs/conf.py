@@ -2,7 +2,9 @@
 
 import os
 import re
+import shutil
 import sys
+from collections import _tuplegetter
 from importlib import metadata
 from pathlib import Path
 
@@ -13,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 # What the pages' cells inherit: the devices and compilation cache of the command line, `bayesnn` itself, lines of fixed length.
 prepare()
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-os.environ |= {"COLUMNS": "100", "NO_COLOR": "1"}
+os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TTY_COMPATIBLE": "0"}
 
 project = "bayesnn"
 author = "The bayesnn developers"
@@ -30,6 +32,7 @@ nb_execution_timeout = 300
 nb_ipywidgets_js: dict[str, dict[str, str]] = {}  # the default ones come from outside
 nb_merge_streams = True
 
+default_role = "code"  # of docstrings, where single backticks hold code
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
@@ -59,6 +62,7 @@ OUTSIDE = re.compile(r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["'](?:https?
 
 def refuse_outside_requests(app, exception):
     """Fail the build when a page would ask another machine for anything."""
+    shutil.rmtree(Path(app.outdir).with_name("jupyter_execute"), ignore_errors=True)  # copies that MyST-NB leaves in the source
     if exception is not None or app.builder.format != "html":
         return
     for page in Path(app.outdir).rglob("*.html"):
@@ -66,6 +70,12 @@ def refuse_outside_requests(app, exception):
             raise RuntimeError(f"{page} loads something from outside: {found[0]}")
 
 
+def skip_fields(app, what, name, member, skip, options):
+    """Leave out the fields of named tuples, which their docstrings describe."""
+    return True if isinstance(member, _tuplegetter) else skip
+
+
 def setup(app):
     """Register with Sphinx, which calls this."""
+    app.connect("autodoc-skip-member", skip_fields)
     app.connect("build-finished", refuse_outside_requests)
