@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,9 @@ BLOCK_BYTES = 32 * 2**20
 # At most this many blocks a run: few enough files, and often enough a commit.
 BLOCKS = 20
 CHECKSUM_BYTES = 4
+DIMS = ["chain", "draw"]
+# Attribute of the root that names all arrays, so that one that is gone is missed.
+ARRAYS = "arrays"
 
 type Draws = dict[str, np.ndarray]
 
@@ -44,6 +47,7 @@ class DrawStore:
         num_draws: int,
         block: int,
         draw: Mapping[str, tuple[tuple[int, ...], Any]],
+        constants: Mapping[str, tuple[np.ndarray, list[str]]],
         description: Mapping[str, Any],
     ) -> None:
         """Make the hierarchy.
@@ -53,9 +57,10 @@ class DrawStore:
             num_draws: Draws of the complete run.
             block: Draws in a block.
             draw: Shape and dtype of one draw of one chain, by name.
+            constants: Arrays without chain and draw, such as test labels, and the names of their axes, by name.
             description: Attributes of the whole, plain data.
         """
-        self._write_group(self.path, description)
+        self._write_group(self.path, {**description, ARRAYS: [*draw, *constants]})
         for name, (shape, dtype) in draw.items():
             group, _, variable = name.partition("/")
             self._write_group(self.path / group)
@@ -68,9 +73,11 @@ class DrawStore:
                     "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [num_chains, block, *shape]}},
                     "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
                     "fill_value": "NaN" if np.issubdtype(dtype, np.floating) else False if dtype == np.bool_ else 0,
-                    "dimension_names": ["chain", "draw", *dimension_names(group, variable, len(shape))],
+                    "dimension_names": [*DIMS, *dimension_names(group, variable, len(shape))],
                 },
             )
+        for name, (value, dims) in constants.items():
+            self._write_constant(name, value, dims)
 
     def write(self, start: int, draws: Draws) -> None:
         """Write draws [chain, count, ...] at `start`, durably."""
@@ -78,8 +85,44 @@ class DrawStore:
         for future in futures:
             future.result()
 
-    def write_constant(self, name: str, value: np.ndarray, dims: list[str]) -> None:
-        """Write an array without chain and draw, such as test labels."""
+    def check(self, num_draws: int) -> None:
+        """Look for missing and torn files of the first `num_draws`.
+
+        A flipped bit fails its checksum when it is read.
+
+        Raises:
+            UsageError: Names the first bad file.
+        """
+        if num_draws == 0:
+            return  # the store is made with the first draws
+        for name in self._metadata(lambda root: root["attributes"][ARRAYS]):
+            chunk, dtype, dims = self._metadata(
+                lambda array: (array["chunk_grid"]["configuration"]["chunk_shape"], array["data_type"], array["dimension_names"]),
+                name,
+            )
+            size = math.prod(chunk) * np.dtype(dtype).itemsize + CHECKSUM_BYTES
+            is_by_draw = dims[:2] == DIMS
+            for block in range(math.ceil(num_draws / chunk[1]) if is_by_draw else 1):
+                index = [0, block, *[0] * (len(chunk) - 2)] if is_by_draw else [0] * len(chunk)
+                file = self.path.joinpath(name, "c", *map(str, index))
+                found = file.stat().st_size if file.exists() else 0
+                if found != size:
+                    intact = f"draws before {block * chunk[1]} of {name} are intact: " if is_by_draw else ""
+                    raise UsageError(
+                        f"the draw store is damaged: {file} has {found} bytes instead of {size}; "
+                        f"{intact}restore the file from a copy, or run again"
+                    )
+
+    def _metadata[T](self, select: Callable[[Any], T], name: str = "") -> T:
+        file = self.path / name / "zarr.json"
+        try:
+            return select(json.loads(file.read_text()))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(
+                f"the draw store is damaged: {file} cannot be read ({error}); restore the file from a copy, or run again"
+            ) from None
+
+    def _write_constant(self, name: str, value: np.ndarray, dims: list[str]) -> None:
         self._write_group(self.path / name.partition("/")[0])
         metadata = {
             "shape": list(value.shape),
@@ -89,33 +132,6 @@ class DrawStore:
             "dimension_names": dims,
         }
         self._open(name, create=True, metadata=metadata).write(value).result()
-
-    def names(self) -> Iterator[str]:
-        """Yield the names of the arrays over chains and draws."""
-        for file in sorted(self.path.glob("*/*/zarr.json")):
-            if json.loads(file.read_text())["dimension_names"][:2] == ["chain", "draw"]:
-                yield file.parent.relative_to(self.path).as_posix()
-
-    def check(self, num_draws: int) -> None:
-        """Look for missing and torn blocks among the first `num_draws`.
-
-        A flipped bit fails its checksum when it is read.
-
-        Raises:
-            UsageError: Names the first bad file.
-        """
-        for name in self.names():
-            metadata = json.loads((self.path / name / "zarr.json").read_text())
-            chunk = metadata["chunk_grid"]["configuration"]["chunk_shape"]
-            size = math.prod(chunk) * np.dtype(metadata["data_type"]).itemsize + CHECKSUM_BYTES
-            for block in range(math.ceil(num_draws / chunk[1])):
-                file = self.path / name / "c" / "/".join(["0", str(block), *["0"] * (len(chunk) - 2)])
-                found = file.stat().st_size if file.exists() else 0
-                if found != size:
-                    raise UsageError(
-                        f"the draw store is damaged: {file} has {found} bytes instead of {size}; draws before "
-                        f"{block * chunk[1]} of {name} are intact: restore the file from a copy, or run again"
-                    )
 
     def _open(self, name: str, **extra: Any) -> Any:
         import tensorstore

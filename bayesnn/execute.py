@@ -219,10 +219,10 @@ class _Execution:
         shutil.rmtree(store.path, ignore_errors=True)  # of an execution that was killed before its first commit of draws
         sampler = self.config.sampler.kind
         description = self.problem.description | {"sampler": sampler, "kind": KINDS[sampler]}
-        store.create(self.config.chains, self.config.draws, self.block, self.draw_types, description)
-        store.write_constant("constant_data/layer_size", np.array(list(self.problem.layers.values())), ["layer"])
+        constants = {"constant_data/layer_size": (np.array(list(self.problem.layers.values())), ["layer"])}
         if self.problem.y_test is not None:
-            store.write_constant("observed_data/y_test", self.problem.y_test, ["point"])
+            constants["observed_data/y_test"] = (self.problem.y_test, ["point"])
+        store.create(self.config.chains, self.config.draws, self.block, self.draw_types, constants, description)
 
 
 class _Meter:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesnn.config import RunConfig
+from bayesnn.draw_store import ARRAYS
 from bayesnn.errors import UsageError
 from bayesnn.run_folder import RunFolder
 from bayesnn.shard import Commit, Shard
@@ -122,5 +123,5 @@ def _read_shard(shard: Shard, commit: Commit) -> xr.DataTree:
             f"the draw store {shard.draws.path} is damaged ({str(error).splitlines()[0]}); restore it from a copy, or run again"
         ) from error
     loaded = xr.DataTree.from_dict(groups)
-    loaded.attrs = tree.attrs
+    loaded.attrs = {name: value for name, value in tree.attrs.items() if name != ARRAYS}
     return loaded
