@@ -20,7 +20,15 @@ from bayesnn.problem import Problem, density_problem, network_problem, numpyro_p
 from samplers import Kernel, WarmUp
 
 # What the diagnostics need to know of a sampler: whether its draws have a history, and whether it is exact.
-KINDS = {"hmc": "mcmc", "nuts": "mcmc", "sgld": "sgmcmc", "optimise": "ensemble"}
+KINDS = {
+    **dict.fromkeys(("hmc", "nuts", "dynamic-hmc", "ghmc", "mala", "barker", "adjusted-mclmc"), "mcmc"),
+    **dict.fromkeys(("sgld", "sghmc", "sgnht"), "sgmcmc"),
+    "mclmc": "unadjusted",
+    "optimise": "ensemble",
+}
+# Acceptance at which each sampler is most efficient: HMC Beskos et al. 2013 and Stan's default, MALA Roberts & Rosenthal 1998,
+# Barker Vogrinc et al. 2023, adjusted MCLMC Robnik et al. 2025. One-step GHMC reverses at rejections and wants few of them.
+ACCEPTANCE = {"hmc": 0.8, "nuts": 0.8, "dynamic-hmc": 0.8, "ghmc": 0.95, "mala": 0.574, "barker": 0.4, "adjusted-mclmc": 0.9}
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,13 @@ def build_problem(config: c.RunConfig) -> Problem:
 
 
 def build_posterior(config: c.RunConfig) -> Posterior:
-    """Build network, prior, likelihood and data of a configuration."""
+    """Build network, prior, likelihood and data of a configuration.
+
+    Raises:
+        UsageError: It asks for a density instead.
+    """
+    if config.density is not None:
+        raise UsageError(f"{config.density.source} is a density: it has no network, and so no predictions")
     name = config.data.name
     dataset = _own(c.Imported(source=name), data.Dataset) if is_import_path(name) else data.load(name, split=config.data.split)
     match config.likelihood:
@@ -95,17 +109,9 @@ def build_method(config: c.RunConfig, problem: Problem) -> Method:
     """
     try:
         kernel = _kernel(config, problem)
-        if config.warmup.steps == 0 or not isinstance(config.sampler, c.HMC | c.NUTS):
-            return Method(kernel, None)
-        warmup = samplers.window_adaptation(
-            kernel,
-            num_steps=config.warmup.steps,
-            target_acceptance_rate=config.warmup.target_acceptance_rate,
-            metric=config.warmup.metric,
-        )
+        return Method(kernel, _warmup(config, kernel) if config.warmup.steps else None)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return Method(kernel, warmup)
 
 
 def trajectory_rule(problem: Problem) -> tuple[float, Any]:
@@ -129,6 +135,33 @@ def trajectory_rule(problem: Problem) -> tuple[float, Any]:
     return quarter, flat**2
 
 
+def _distance_rule(problem: Problem) -> tuple[float, Any]:
+    """Return the trajectory rule for dynamics of unit speed: HMC's momentum has a length of about sqrt(d)."""
+    length, inverse_mass = trajectory_rule(problem)
+    return length * math.sqrt(sum(problem.layers.values())), inverse_mass
+
+
+def _warmup(config: c.RunConfig, kernel: Kernel) -> WarmUp | None:
+    sampler, settings = config.sampler, config.warmup
+    if isinstance(sampler, c.MCLMC):
+        if settings.metric == "layer":
+            raise ValueError("mclmc adapts a diagonal metric or none: set warmup.metric to diagonal or identity")
+        return samplers.mclmc_adaptation(
+            kernel,
+            num_steps=settings.steps,
+            energy_variance=sampler.energy_variance,
+            is_diagonal=settings.metric == "diagonal",
+        )
+    if sampler.kind not in ACCEPTANCE:
+        return None
+    return samplers.window_adaptation(
+        kernel,
+        num_steps=settings.steps,
+        target_acceptance_rate=settings.target_acceptance_rate or ACCEPTANCE[sampler.kind],
+        metric=settings.metric,
+    )
+
+
 def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
     target, tempering = problem.target, problem.tempering
     match config.sampler:
@@ -145,12 +178,59 @@ def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
             )
         case c.NUTS() as s:
             return samplers.nuts(target, step_size=s.step_size, max_num_doublings=s.max_num_doublings, tempering=tempering)
+        case c.DynamicHMC() as s:
+            length, inverse_mass = (s.trajectory_length, 1.0) if s.trajectory_length else trajectory_rule(problem)
+            return samplers.dynamic_hmc(
+                target,
+                step_size=s.step_size,
+                trajectory_length=length,
+                max_num_steps=s.max_num_steps,
+                inverse_mass_matrix=inverse_mass,
+                tempering=tempering,
+            )
+        case c.GHMC() as s:
+            return samplers.ghmc(target, step_size=s.step_size, refreshment=s.refreshment, tempering=tempering)
+        case c.MALA() as s:
+            return samplers.mala(target, step_size=s.step_size, tempering=tempering)
+        case c.Barker() as s:
+            return samplers.barker(target, step_size=s.step_size, tempering=tempering)
+        case c.MCLMC() as s:
+            # Momentum of HMC has length sqrt(d); a direction has length 1. A quarter period is pi / 2 scales.
+            length, inverse_mass = (s.decoherence_length, 1.0) if s.decoherence_length else _distance_rule(problem)
+            return samplers.mclmc(
+                target,
+                step_size=s.step_size,
+                decoherence_length=length * (1.0 if s.decoherence_length else 2 / math.pi),
+                inverse_mass_matrix=inverse_mass,
+                tempering=tempering,
+            )
+        case c.AdjustedMCLMC() as s:
+            length, inverse_mass = (s.trajectory_length, 1.0) if s.trajectory_length else _distance_rule(problem)
+            return samplers.adjusted_mclmc(
+                target,
+                step_size=s.step_size,
+                trajectory_length=length,
+                jitter=s.jitter,
+                max_num_steps=s.max_num_steps,
+                inverse_mass_matrix=inverse_mass,
+                tempering=tempering,
+            )
         case c.SGLD() as s:
             _check_batch(s.batch_size, target.microbatch)
-            preconditioner = samplers.rmsprop(num_data=target.num_data) if s.preconditioner == "rmsprop" else None
+            without = s.preconditioner == "rmsprop-without-divergence"
+            rmsprop = samplers.rmsprop(num_data=target.num_data, without_divergence=without)
             return samplers.sgld(
-                target, step_size=s.step_size, batch_size=s.batch_size, preconditioner=preconditioner, tempering=tempering
+                target,
+                step_size=s.step_size,
+                batch_size=s.batch_size,
+                replacement=s.replacement,
+                preconditioner=None if s.preconditioner == "none" else rmsprop,
+                tempering=tempering,
             )
+        case c.SGHMC() | c.SGNHT() as s:
+            _check_batch(s.batch_size, target.microbatch)
+            make = samplers.sghmc if isinstance(s, c.SGHMC) else samplers.sgnht
+            return make(target, **s.model_dump(exclude={"kind"}), tempering=tempering)
         case c.Optimise() as s:
             _check_batch(s.batch_size, target.microbatch)
             rate = optax.cosine_decay_schedule(s.learning_rate, config.warmup.steps + config.draws * config.thin)

@@ -35,7 +35,7 @@ def predict(posterior: Posterior, weights: xr.Dataset, inputs: Any) -> dict[str,
     try:
         x = posterior.dataset.standardise(np.asarray(inputs))
     except ValueError as error:
-        raise UsageError(f"inputs: {error}") from None
+        raise UsageError(str(error)) from None
     evaluate = jax.jit(lambda positions, x: jax.vmap(lambda position: posterior.functions(position, x))(positions))
     num_chains, num_draws = weights.sizes["chain"], weights.sizes["draw"]
     sums: dict[str, Any] = {}
