@@ -1,0 +1,206 @@
+"""Runs read back and used: the tree, predictions in original units, starts from files, sampling in memory."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import orbax.checkpoint.experimental.v1 as orbax
+import pytest
+import xarray as xr
+
+import bayesnn
+from bayesnn import data, inference
+from bayesnn.build import build_method, build_posterior, build_problem
+from bayesnn.config import HMC, Imported, WarmUp
+from bayesnn.execute import begin
+from bayesnn.load import load_run
+from bayesnn.models import named
+from tests.bayesnn import experiments as own_experiments
+from tests.bayesnn.conftest import EXPERIMENTS, command
+
+TOLERANCE = 1e-5  # of sums of float32 numbers of order one, a few dozen roundings of 6e-8 each
+
+
+@pytest.fixture(scope="module")
+def line_run(tmp_path_factory):
+    """A regression run in which everything is the user's own."""
+    path = tmp_path_factory.mktemp("line") / "line"
+    assert command("run", f"{EXPERIMENTS}:own_parts", "--name", "line", "--runs", path.parent, "--draws", "6") == 0
+    return path
+
+
+def test_the_tree_is_what_xarray_shows_of_the_store(finished):
+    tree = load_run(finished).tree
+    store = xr.open_datatree(finished / "shards/0-2/draws.zarr", engine="zarr", consolidated=False)
+    assert set(tree.children) == set(store.children)
+    for name in tree.children:
+        stored, read = store[name].to_dataset(), tree[name].to_dataset()
+        assert set(read.data_vars) == set(stored.data_vars)
+        for variable, values in read.data_vars.items():
+            assert values.dims == stored[variable].dims
+            np.testing.assert_array_equal(values, stored[variable])
+    assert tree["posterior"]["layer_0.kernel"].shape == (2, 40, 13, 4)
+    assert tree["functions"]["probability"].dims == ("chain", "draw", "point", "class")
+    assert tree["sample_stats"]["virial"].layer.values.tolist() == ["layer_0", "layer_1"]
+    assert tree.attrs["num_data"] == 142
+    assert tree.attrs["name"] == "wine"
+
+
+def test_draws_keep_what_the_network_says_of_them(finished):
+    """Functions, densities: recomputed from the weights that were read."""
+    run = load_run(finished)
+    posterior, tree = build_posterior(run.config), run.tree
+    position = posterior.unflatten({n: v.values[1, 7] for n, v in tree["posterior"].data_vars.items()})
+    probability = posterior.functions(position, posterior.dataset.x_test)["probability"]
+    np.testing.assert_allclose(tree["functions"]["probability"][1, 7], probability, atol=TOLERANCE)
+    log_prior, log_likelihood = posterior.terms(position)
+    assert float(tree["sample_stats"]["log_prior"][1, 7]) == pytest.approx(float(log_prior), rel=TOLERANCE)
+    assert float(tree["sample_stats"]["log_likelihood"][1, 7]) == pytest.approx(float(log_likelihood), rel=TOLERANCE)
+
+
+def test_class_probabilities_are_the_mean_over_draws(finished, cli, tmp_path):
+    run = load_run(finished)
+    raw = raw_wine()[:5]
+    predicted = run.predict(raw)["probability"]
+    posterior = build_posterior(run.config)
+    x = posterior.dataset.standardise(raw)
+    weights = run.tree["posterior"].to_dataset().stack(sample=("chain", "draw")).transpose("sample", ...)
+    by_hand = jax.vmap(lambda position: posterior.functions(position, x)["probability"])(
+        posterior.unflatten({n: v.values for n, v in weights.data_vars.items()})
+    )
+    np.testing.assert_allclose(predicted, np.mean(by_hand, axis=0), atol=TOLERANCE)
+    np.savez(tmp_path / "x.npz", x=raw)
+    status, out, err = cli("predict", finished, tmp_path / "x.npz", "--output", tmp_path / "p.npz")
+    assert (status, err) == (0, "")
+    assert "from 40 draws of 2 chains" in out
+    with np.load(tmp_path / "p.npz") as written:
+        np.testing.assert_array_equal(written["probability"], predicted)
+
+
+def raw_wine():
+    from sklearn.datasets import load_wine
+
+    return load_wine()["data"]
+
+
+def test_regression_is_predicted_in_original_units(line_run):
+    predicted = load_run(line_run).predict(np.array([[5.0], [6.0]]))
+    posterior = build_posterior(load_run(line_run).config)
+    weights = load_run(line_run).tree["posterior"]
+    x = posterior.dataset.standardise(np.array([[5.0], [6.0]]))
+    draws = [
+        posterior.functions(posterior.unflatten({n: v.values[c, d] for n, v in weights.data_vars.items()}), x)
+        for c in range(2)
+        for d in range(6)
+    ]
+    means, scales = (np.array([draw[name] for draw in draws], np.float64) for name in ("mean", "scale"))
+    np.testing.assert_allclose(predicted["mean"], means.mean(axis=0), rtol=TOLERANCE)
+    np.testing.assert_allclose(predicted["scale"] ** 2, (scales**2).mean(0) + means.var(0), rtol=1e-3)  # of a difference
+    assert np.all(np.abs(predicted["mean"] - 250) < 6 * 60)  # 100 + 30 x, whose standard deviation is 60
+    np.testing.assert_allclose(scales, 0.1 * posterior.dataset.y_scale, rtol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"y": np.zeros((2, 13))}, "must hold an array x [point, feature] in original units; it holds y"),
+        ({"x": np.zeros((2, 12))}, "inputs have shape (2, 12), expected (points, 13)"),
+        ({"x": np.zeros(13)}, "inputs have shape (13,), expected (points, 13)"),
+        ({"x": np.full((2, 13), np.nan)}, "inputs has 26 values that are NaN or infinite"),
+        ({"x": np.array([["a"] * 13])}, "inputs has dtype <U1, expected numbers"),
+        ({"x": np.array([[None] * 13])}, "cannot be read as .npz"),
+    ],
+    ids=["no x", "too few features", "one axis", "NaN", "text", "pickled"],
+)
+def test_inputs_that_cannot_be_predicted(arrays, message, finished, refused, tmp_path):
+    np.savez(tmp_path / "x.npz", **arrays)
+    assert message in refused("predict", finished, tmp_path / "x.npz", "--output", tmp_path / "p.npz")
+    assert not (tmp_path / "p.npz").exists()
+
+
+def test_inputs_that_are_no_file(finished, refused, tmp_path):
+    assert "cannot be read as .npz" in refused("predict", finished, tmp_path / "x.npz")
+    (tmp_path / "x.npz").write_text("x")
+    assert "cannot be read as .npz" in refused("predict", finished, tmp_path / "x.npz")
+
+
+def test_a_density_predicts_nothing(tmp_path, cli, refused, own):
+    assert cli("run", own("gaussian"), "--runs", tmp_path, "--draws", "2").status == 0
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 13)))
+    assert "is a density: it has no network" in refused("predict", tmp_path / "gaussian", tmp_path / "x.npz")
+
+
+def started(config):
+    """Return the positions at which the chains of a configuration begin."""
+    problem = build_problem(config)
+    return begin(config, problem, build_method(config, problem)).state.position
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("linen_network", {"Dense_0.kernel", "Dense_0.bias", "Dense_1.kernel", "Dense_1.bias"}),
+        ("functions", {"matrix"}),
+    ],
+)
+def test_models_of_the_users_own_are_sampled(model, names, own):
+    update = {"model": Imported(source=own(model)), "warmup": WarmUp(steps=0)}
+    position = started(own_experiments.SHORT.model_copy(update=update))
+    assert named(position).keys() == names
+
+
+def test_an_nnx_model_with_own_prior_likelihood_and_data_is_sampled(line_run):
+    tree = load_run(line_run).tree
+    assert set(tree["posterior"].data_vars) == {"hidden.kernel", "hidden.bias", "out.kernel", "out.bias"}
+    assert tree["posterior"]["hidden.kernel"].shape == (2, 6, 1, 3)
+    assert tree.attrs["data"] == "line"
+    sources = load_run(line_run).folder.manifest["sources"]
+    assert {name.rpartition(":")[2] for name in sources} == {"own_parts", "line", "nnx_network", "narrow_prior", "known_noise"}
+
+
+@pytest.mark.parametrize("with_chains", [False, True], ids=["one for all", "one a chain"])
+@pytest.mark.parametrize("form", ["npz", "orbax"])
+def test_chains_start_from_weights_in_a_file(form, with_chains, tmp_path):
+    config = own_experiments.SHORT.model_copy(update={"warmup": WarmUp(steps=0)})
+    rng = np.random.default_rng(5)
+    shapes = {"layer_0": {"bias": (4,), "kernel": (13, 4)}, "layer_1": {"bias": (3,), "kernel": (4, 3)}}
+    lead = (2,) if with_chains else ()
+    weights = {
+        layer: {name: rng.normal(size=lead + shape).astype(np.float32) for name, shape in parts.items()}
+        for layer, parts in shapes.items()
+    }
+    path = tmp_path / ("weights.npz" if form == "npz" else "weights")
+    if form == "npz":
+        np.savez(path, **{f"{layer}.{name}": value for layer, parts in weights.items() for name, value in parts.items()})
+    else:
+        orbax.save(path, weights)
+    positions = started(config.model_copy(update={"start": str(path)}))
+    for layer, parts in weights.items():
+        for name, value in parts.items():
+            np.testing.assert_array_equal(positions[layer][name], np.broadcast_to(value, (2, *shapes[layer][name])))
+
+
+def test_own_data_in_a_file_are_those_that_are_sampled(tmp_path):
+    dataset = own_experiments.line()
+    rng = np.random.default_rng(0)
+    x = rng.normal(5.0, 2.0, (48, 1))
+    y = 100 + 30 * x[:, 0]
+    np.savez(tmp_path / "line.npz", x_train=x[:40], y_train=y[:40], x_test=x[40:], y_test=y[40:])
+    assert data.load(str(tmp_path / "line.npz")).hash == dataset.hash
+
+
+def test_sampling_in_memory_depends_on_its_key_alone():
+    posterior = build_posterior(own_experiments.SHORT)
+    first, same, other = (
+        inference.sample(jax.random.key(seed), posterior, HMC(step_size=0.02), chains=2, draws=5, warmup=3) for seed in (0, 0, 1)
+    )
+    assert first.tree["posterior"].equals(same.tree["posterior"])
+    assert not first.tree["posterior"].equals(other.tree["posterior"])
+    assert first.tree["functions"]["probability"].shape == (2, 5, 36, 3)
+    assert first.predict(raw_wine()[:2])["probability"].shape == (2, 3)
+
+
+def test_public_names_are_there():
+    assert all(getattr(bayesnn, name) is not None for name in bayesnn.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = bayesnn.nothing
