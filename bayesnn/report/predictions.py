@@ -151,7 +151,7 @@ def _difference_cells(differences: Mapping[str, Estimate], shown: Mapping[str, M
 def _closeness(comparison: Comparison) -> Table | None:
     runs = dict(comparison.closeness)
     if comparison.noise_floor:
-        runs |= {f"noise floor: half of the chains of {comparison.reference} against the other": comparison.noise_floor}
+        runs |= {"noise floor: half of its own chains against the other": comparison.noise_floor}
     keys = [key for key in CLOSENESS if any(key in one for one in runs.values())]
     if not keys:
         return None

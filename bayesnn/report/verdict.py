@@ -45,6 +45,8 @@ CAVEATS = {
     "mcmc": "Agreement of chains is evidence, not proof: a mode that no chain has found leaves no trace here.",
     "sgmcmc": "Stochastic gradients bias the draws by the step size; the temperature shows one part of that bias. "
     "A mode that no chain has found leaves no trace here.",
+    "unadjusted": "Without an accept step the draws are biased by the step size; the temperature shows one part of that bias. "
+    "A mode that no chain has found leaves no trace here.",
     "ensemble": "Convergence, energies and temperatures say nothing about members of an ensemble; their spread is no posterior.",
     "approximation": "Convergence says nothing about independent draws, and how well the approximation fits is not tested here.",
 }

@@ -1,8 +1,13 @@
-"""Runs made of random numbers, as arguments of `diagnostics.make_tree`: nothing is wrong with them until a test breaks them."""
+"""Runs made of random numbers, as arguments of `diagnostics.make_tree`, healthy until a test breaks them; and their reports."""
 
 from __future__ import annotations
 
 import numpy as np
+
+from bayesnn.report import render
+from diagnostics.standard import audit
+from diagnostics.summary import summarise
+from diagnostics.trees import make_tree
 
 NUM_POINTS, NUM_CLASSES = 60, 3
 LAYERS = {"layer_0": 24, "layer_1": 6}
@@ -47,6 +52,14 @@ def ensemble(seed=0, *, num_members=4):
     arrays = classification(seed, num_chains=num_members, num_draws=1)
     arrays["sample_stats"] = {"log_likelihood": arrays["sample_stats"]["log_likelihood"]}
     return arrays | {"attrs": arrays["attrs"] | {"kind": "ensemble", "sampler": "adam"}}
+
+
+def page_of(*runs, findings=None, facts=None):
+    """Render runs given by name and arrays; return the page's source."""
+    trees = {name: make_tree(**arrays) for name, arrays in runs}
+    summaries = {name: summarise(tree) for name, tree in trees.items()}
+    name = runs[0][0]
+    return render(trees, summaries, findings or audit(trees[name], summary=summaries[name]), facts)
 
 
 def softmax(logits):

@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 
 from bayesnn.notation import interval
-from bayesnn.report import render
 from bayesnn.report.provenance import Facts
 from bayesnn.report.verdict import headline
 from bayesnn.run_folder import RunFolder
 from diagnostics.claims import Finding
 from diagnostics.fidelity import compare
 from diagnostics.standard import HEALTH, audit
-from diagnostics.summary import summarise
 from diagnostics.trees import make_tree
-from tests.bayesnn.simulated import classification, density, ensemble, regression
+from tests.bayesnn.simulated import classification, density, ensemble, page_of, regression
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;{{ 7 * 6 }}"
 HOSTILE_LAYER = "<img src=x onerror=alert(1)>"  # xarray takes no slash in a name
@@ -50,14 +48,6 @@ class Page(HTMLParser):
 
     def handle_data(self, data):
         self.words.append(data)
-
-
-def page_of(*runs, findings=None, facts=None):
-    """Render runs given by name and arrays; return the page's source."""
-    trees = {name: make_tree(**arrays) for name, arrays in runs}
-    summaries = {name: summarise(tree) for name, tree in trees.items()}
-    name = runs[0][0]
-    return render(trees, summaries, findings or audit(trees[name], summary=summaries[name]), facts)
 
 
 def check(source):

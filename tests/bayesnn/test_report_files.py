@@ -1,15 +1,12 @@
-"""report.html and findings.json in a run folder: what is written, what is kept, and how a browser takes it."""
+"""report.html and findings.json in a run folder: what is written, and what is kept."""
 
 from __future__ import annotations
 
 import dataclasses
 import html
 import json
-import os
 import re
 import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
 
@@ -22,19 +19,6 @@ from bayesnn.run_folder import RunFolder
 from diagnostics.claims import Finding
 from diagnostics.standard import HEALTH
 
-CHROMIUM = Path("/usr/bin/chromium")
-HEADLESS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--enable-logging=stderr",
-    "--v=0",
-    "--host-resolver-rules=MAP * ~NOTFOUND",
-]
 PAPER = Finding("paper", "hypothesis", "contradicted", 0.25, (0.2, 0.3), 0.5, "The paper says otherwise.")
 
 
@@ -155,58 +139,3 @@ def test_report_refuses_a_run_on_other_data(reported, finished_copy):
     with pytest.raises(UsageError, match="runs on different data"):
         write_report(RunFolder.open(finished_copy), [RunFolder.open(other)])
     assert not (finished_copy / "report.html").exists()
-
-
-def dump(page, profile, *flags):
-    """Open a page in headless Chromium; return the document as it became, and what Chromium logs."""
-    command = [CHROMIUM, *HEADLESS, f"--user-data-dir={profile}", *flags, "--dump-dom", page.as_uri()]
-    environment = {**os.environ, "HOME": str(profile)}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment)
-    assert "</html>" in done.stdout
-    return done.stdout, done.stderr
-
-
-def browse(page, profile):
-    """Return messages on a page's console, and addresses that the page asks for."""
-    _, log = dump(page, profile, f"--log-net-log={profile / 'net.json'}")
-    events = json.loads((profile / "net.json").read_text())["events"]
-    requests = [event["params"] for event in events if "initiator" in event.get("params", {})]
-    # What the browser asks for on its own has no origin; what a page asks for has that of the page.
-    return re.findall(r"CONSOLE.*?\] (.*)", log), [
-        request["url"] for request in requests if request["initiator"] != "not an origin"
-    ]
-
-
-def overflow(source, width, folder):
-    """Return by how many pixels a page is wider than a frame that wide; Chromium's own window has a least width."""
-    page = folder / "frame.html"
-    frame = f'<iframe style="width:{width}px;border:0" srcdoc="{html.escape(source)}"></iframe>'
-    measure = "const root = frames[0].document.documentElement; document.title = root.scrollWidth - root.clientWidth"
-    page.write_text(f"<!doctype html><title></title>{frame}<script>onload = () => {{ {measure} }}</script>")
-    document, _ = dump(page, folder, "--window-size=1400,900")
-    return int(re.search("<title>(.+?)</title>", document).group(1))
-
-
-@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM} to open the page with")
-class TestInBrowser:
-    def test_it_is_quiet_and_asks_for_nothing(self, reported, tmp_path):
-        assert browse(reported / "report.html", tmp_path) == ([], [])
-
-    def test_noise_and_requests_would_be_seen_and_its_policy_forbids_them(self, reported, tmp_path):
-        page, source = tmp_path / "page.html", (reported / "report.html").read_text()
-        noisy = source.replace("</body>", '<img src="http://outside.invalid/x.png"><script>console.error("loud")</script></body>')
-        page.write_text(re.sub(r"<meta http-equiv=[^\n]*\n", "", noisy))
-        messages, asked = browse(page, tmp_path)
-        assert "loud" in messages[0]
-        assert asked == ["http://outside.invalid/x.png"]
-        page.write_text(noisy)
-        messages, asked = browse(page, tmp_path)
-        assert len(messages) == 2
-        assert all("Content Security Policy" in message for message in messages)
-        assert asked == []
-
-    @pytest.mark.parametrize("width", [420, 1200])
-    def test_it_does_not_scroll_sideways(self, width, reported, tmp_path):
-        source = (reported / "report.html").read_text()
-        assert overflow(source, width, tmp_path) == 0
-        assert overflow(source.replace("</main>", f'<svg width="{width + 100}"></svg></main>'), width, tmp_path) > 0

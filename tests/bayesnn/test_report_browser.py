@@ -1,0 +1,103 @@
+"""The page in headless Chromium: quiet, alone, and no wider than its window."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.bayesnn.simulated import LAYERS, classification, ensemble, page_of
+
+CHROMIUM = Path("/usr/bin/chromium")
+HEADLESS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-logging=stderr",
+    "--v=0",
+    "--host-resolver-rules=MAP * ~NOTFOUND",
+]
+LONG = "a_name_without_any_place_to_break_it_that_is_wider_than_a_telephone"
+
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM} to open the page with")
+
+
+def dump(page, profile, *flags):
+    """Open a page in headless Chromium; return the document as it became, and what Chromium logs."""
+    command = [CHROMIUM, *HEADLESS, f"--user-data-dir={profile}", *flags, "--dump-dom", page.as_uri()]
+    environment = {**os.environ, "HOME": str(profile)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment)
+    assert "</html>" in done.stdout
+    return done.stdout, done.stderr
+
+
+def browse(page, profile):
+    """Return messages on a page's console, and addresses that the page asks for."""
+    _, log = dump(page, profile, f"--log-net-log={profile / 'net.json'}")
+    events = json.loads((profile / "net.json").read_text())["events"]
+    requests = [event["params"] for event in events if "initiator" in event.get("params", {})]
+    # What the browser asks for on its own has no origin; what a page asks for has that of the page.
+    return re.findall(r"CONSOLE.*?\] (.*)", log), [
+        request["url"] for request in requests if request["initiator"] != "not an origin"
+    ]
+
+
+def overflow(source, width, folder):
+    """Return by how many pixels a page is wider than a frame that wide; Chromium's own window has a least width."""
+    page = folder / "frame.html"
+    frame = f'<iframe style="width:{width}px;border:0" srcdoc="{html.escape(source)}"></iframe>'
+    measure = "const root = frames[0].document.documentElement; document.title = root.scrollWidth - root.clientWidth"
+    page.write_text(f"<!doctype html><title></title>{frame}<script>onload = () => {{ {measure} }}</script>")
+    document, _ = dump(page, folder, "--window-size=1400,900")
+    return int(re.search("<title>(.+?)</title>", document).group(1))
+
+
+@pytest.fixture(scope="module")
+def source():
+    """The page of three runs, every name in it as long as can be."""
+    arrays = classification()
+    arrays["posterior"][f"{LONG}.kernel"] = arrays["posterior"].pop("layer_0.kernel")
+    arrays["posterior"][f"{LONG}.kernel"][0] += np.linspace(0, 3, 20).reshape(5, 4)  # among the worst
+    arrays["layers"] = {LONG: 20, "layer_0": 4, "layer_1": LAYERS["layer_1"]}
+    arrays["sample_stats"]["virial"] = 1.5 * np.random.default_rng(0).chisquare(list(arrays["layers"].values()), (4, 120, 3))
+    arrays["attrs"]["data"] = f"{LONG}.py:{LONG}"
+    return page_of((LONG, arrays), (f"{LONG}_sgld", classification(1, error=8)), (f"{LONG}_ensemble", ensemble(2)))
+
+
+def test_it_is_quiet_and_asks_for_nothing(source, tmp_path):
+    page = tmp_path / "report.html"
+    page.write_text(source)
+    assert browse(page, tmp_path) == ([], [])
+
+
+def test_noise_and_requests_would_be_seen_and_its_policy_forbids_them(source, tmp_path):
+    page = tmp_path / "page.html"
+    noisy = source.replace("</body>", '<img src="http://outside.invalid/x.png"><script>console.error("loud")</script></body>')
+    page.write_text(re.sub(r"<meta http-equiv=[^\n]*\n", "", noisy))
+    messages, asked = browse(page, tmp_path)
+    assert "loud" in messages[0]
+    assert asked == ["http://outside.invalid/x.png"]
+    page.write_text(noisy)
+    messages, asked = browse(page, tmp_path)
+    assert len(messages) == 2
+    assert all("Content Security Policy" in message for message in messages)
+    assert asked == []
+
+
+@pytest.mark.parametrize("width", [360, 420, 800, 1200])
+def test_it_does_not_scroll_sideways(width, source, tmp_path):
+    assert overflow(source, width, tmp_path) == 0
+
+
+def test_a_wide_page_would_be_seen(source, tmp_path):
+    assert overflow(source.replace("</main>", '<svg width="1300"></svg></main>'), 1200, tmp_path) > 0
