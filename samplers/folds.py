@@ -61,7 +61,8 @@ def _moments(function: Callable[[Position, PyTree], PyTree]) -> tuple[Any, Any]:
     def update(carry: Moments, state: State, info: Info, arrays: PyTree) -> Moments:
         value = function(state.position, arrays)
         count = carry.num_steps + 1
-        mean = jax.tree.map(lambda m, x: m + (x - m) / count, carry.mean, value)
+        share = 1 / count  # XLA makes this product of a division on one device and not on several, which has other bits
+        mean = jax.tree.map(lambda m, x: m + (x - m) * share.astype(m.dtype), carry.mean, value)
         squared = jax.tree.map(
             lambda s, x, old, new: s + (x - old) * (x - new), carry.squared_deviations, value, carry.mean, mean
         )

@@ -87,7 +87,10 @@ def map_chains(function: Callable[..., Any], chain_block: int, *by_chain: PyTree
         return jax.vmap(function)(*block)
 
     def body(index: Any, results: Any) -> Any:
-        return jax.tree.map(lambda all_, x: all_.at[index].set(x), results, evaluate(jax.tree.map(lambda x: x[index], blocks)))
+        # Barriers, lest XLA fuse a chain's arithmetic with the arrays of all chains, whose number then decides about its bits.
+        block = jax.lax.optimization_barrier(jax.tree.map(lambda x: x[index], blocks))
+        moved = jax.lax.optimization_barrier(evaluate(block))
+        return jax.tree.map(lambda all_, x: all_.at[index].set(x), results, moved)
 
     types = jax.eval_shape(evaluate, jax.tree.map(lambda x: x[0], blocks))
     results = jax.tree.map(lambda t: jnp.zeros((num_blocks, *t.shape), t.dtype), types)
