@@ -45,7 +45,7 @@ def log_density(target: Target, batch: Batch, tempering: Tempering) -> LogDensit
         if target.num_data == 0:
             log_likelihood, likelihood_grad = jnp.zeros_like(log_prior), jax.tree.map(jnp.zeros_like, position)
         else:
-            log_likelihood, likelihood_grad = _sum_over_data(target, position, batch, jax.value_and_grad)
+            log_likelihood, likelihood_grad = _likelihood_and_gradient(target, batch)(position)
         value = _combine(log_prior, log_likelihood, tempering)
         return value, jax.tree.map(lambda p, ell: _combine(p, ell, tempering), prior_grad, likelihood_grad)
 
@@ -54,6 +54,28 @@ def log_density(target: Target, batch: Batch, tempering: Tempering) -> LogDensit
 
     density.defvjp(forward, backward)
     return density
+
+
+def _likelihood_and_gradient(target: Target, batch: Batch) -> Callable[[Position], tuple[Float[Array, ""], Position]]:
+    """Return a function whose own derivative is right, which that of a sum over devices is not: Hessians times vectors use it."""
+
+    @jax.custom_vjp
+    def value_and_gradient(position: Position) -> tuple[Float[Array, ""], Position]:
+        return _sum_over_data(target, position, batch, jax.value_and_grad)
+
+    def backward(position: Position, cotangents: tuple[Float[Array, ""], Position]) -> tuple[Position]:
+        def derivative(function: Callable[..., Any]) -> Callable[..., Position]:
+            def along_cotangents(position: Position, examples: tuple[PyTree, Array]) -> Float[Array, ""]:
+                return jax.tree.reduce(
+                    jnp.add, jax.tree.map(jnp.vdot, cotangents, jax.value_and_grad(function)(position, examples))
+                )
+
+            return jax.grad(along_cotangents)
+
+        return (_sum_over_data(target, position, batch, derivative),)
+
+    value_and_gradient.defvjp(lambda position: (value_and_gradient(position), position), backward)
+    return value_and_gradient
 
 
 def log_density_terms(target: Target, position: Position, batch: Batch) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -166,10 +188,7 @@ def _sum_over_data(target: Target, position: Position, batch: Batch, transform: 
         total = block_sum(examples)
     else:
         blocks = jax.tree.map(lambda x: x.reshape(num_blocks, num_examples // num_blocks, *x.shape[1:]), examples)
-        total = jax.lax.map(block_sum, blocks)
-        while num_blocks > 1:
-            total, num_blocks = jax.tree.map(lambda x: x[0::2] + x[1::2], total), num_blocks // 2
-        total = jax.tree.map(lambda x: x[0], total)
+        total = _tree_sum(jax.lax.map(block_sum, blocks), num_blocks)
     total = _tree_sum_over_devices(total, num_devices)
     scale = target.num_data / _tree_sum_over_devices(jnp.sum(batch.weight), num_devices)
     return jax.tree.map(lambda x: scale.astype(x.dtype) * x, total)
@@ -183,10 +202,17 @@ def _data_axis_size() -> int:
 
 
 def _tree_sum_over_devices(x: Any, num_devices: int) -> Any:
-    """Add over the mesh axis `data` by recursive doubling: the upper levels of the binary tree over blocks."""
-    distance = 1
-    while distance < num_devices:
-        pairs = [(i, i ^ distance) for i in range(num_devices)]
-        other = jax.lax.ppermute(x, DATA_AXIS, pairs)
-        x, distance = jax.tree.map(jnp.add, x, other), 2 * distance
-    return x
+    """Add over the mesh axis `data`: the upper levels of the binary tree over blocks.
+
+    By all_gather, since a permutation waits for the devices of all chains: NUTS, whose trajectories differ in length, hangs.
+    """
+    if num_devices == 1:
+        return x
+    return _tree_sum(jax.lax.all_gather(x, DATA_AXIS), num_devices)
+
+
+def _tree_sum(x: Any, size: int) -> Any:
+    """Add along the leading axis, whose size is a power of two, in a binary tree."""
+    while size > 1:
+        x, size = jax.tree.map(lambda a: a[0::2] + a[1::2], x), size // 2
+    return jax.tree.map(lambda a: a[0], x)
