@@ -56,7 +56,7 @@ def flat(draws: Any) -> np.ndarray:
 
 
 def assert_means(values: np.ndarray, expected: Any, min_effective_draws: float = MIN_EFFECTIVE_DRAWS) -> None:
-    """Every scalar of values [chain, draw, ...] has the expected mean, within Monte Carlo standard errors small enough to tell."""
+    """Every scalar of values [chain, draw, ...] has the expected mean, within standard errors small enough to tell."""
     error = array_stats.mcse(values, chain_axis=0, draw_axis=1)
     effective = (values.std(axis=(0, 1)) / error) ** 2
     assert effective.min() > min_effective_draws
@@ -117,7 +117,9 @@ def correlated() -> Analytic:
     """A Gaussian over a nested pytree: correlations of 0.8 to 0.4 with distance."""
     like = {"layer": {"kernel": jnp.zeros((2, 2)), "bias": jnp.zeros(2)}, "scale": (jnp.zeros(()),)}
     distance = np.abs(np.subtract.outer(np.arange(7), np.arange(7)))
-    return gaussian(np.ones(7), np.where(distance > 2, 0.0, 0.8 ** np.maximum(distance, 1)) * (distance > 0) * 0.5 + np.eye(7), like)
+    return gaussian(
+        np.ones(7), np.where(distance > 2, 0.0, 0.8 ** np.maximum(distance, 1)) * (distance > 0) * 0.5 + np.eye(7), like
+    )
 
 
 def _student_log_prior(position: Any, constants: Any) -> Any:

@@ -1,0 +1,149 @@
+"""The samplers that keep the contract, one row each, and the target on which they do."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from samplers import Batch, Kernel, Target, Tempering, hmc, minibatch, nuts, optimise, pad_batch, rmsprop, sgld, window_adaptation
+
+# Fields of Info that a kernel without a Metropolis step leaves NaN.
+NO_METROPOLIS = frozenset({"acceptance_rate", "energy", "energy_error", "kinetic_temperature"})
+
+
+def halve_step_size(tuning: Any) -> Any:
+    return tuning._replace(step_size=tuning.step_size / 2)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """A sampler and what it promises.
+
+    Attributes:
+        make: (target, step size, tempering) -> kernel.
+        is_exact: Its stationary law is the target, whatever the step size.
+        step_size: At which it moves well on the contract's target.
+        num_gradients: Cost of a step in full-data gradients; None where it varies.
+        nan: Fields of Info that are always NaN.
+        caches_density: Its state holds densities, which belong to the temperature that made them.
+        has_whole_data: It sees all data at every step, and so can share them between devices.
+        is_random: Its draws depend on the key.
+        change: A change of the tuning that changes the draws.
+    """
+
+    make: Callable[[Target, float, Tempering], Kernel]
+    is_exact: bool = False
+    step_size: float = 1e-2
+    num_gradients: float | None = 1.0
+    nan: frozenset[str] = NO_METROPOLIS
+    caches_density: bool = False
+    has_whole_data: bool = True
+    is_random: bool = True
+    change: Callable[[Any], Any] = halve_step_size
+
+    def kernel(self, target: Target, step_size: float | None = None, tempering: Tempering | None = None) -> Kernel:
+        return self.make(target, step_size or self.step_size, tempering or Tempering.at())
+
+
+def make_hmc(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return hmc(target, step_size=step_size, trajectory_length=4 * step_size, tempering=tempering)
+
+
+def make_nuts(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return nuts(target, step_size=step_size, max_num_doublings=4, tempering=tempering)
+
+
+def make_sgld(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return sgld(target, step_size=step_size, tempering=tempering)
+
+
+NUM_STEPS = 24  # of the warm-ups: enough for a window of the metric
+# Made once: a new optax transformation is a new program.
+ADAM, SGD = optax.adam(1e-2), optax.sgd(1e-2)
+
+ROWS = {
+    "hmc": Row(make_hmc, is_exact=True, step_size=0.1, num_gradients=None, nan=frozenset(), caches_density=True),
+    "nuts": Row(
+        make_nuts,
+        is_exact=True,
+        step_size=0.1,
+        num_gradients=None,
+        nan=frozenset({"energy_error", "kinetic_temperature"}),
+        caches_density=True,
+    ),
+    "hmc warm-up": Row(
+        lambda *args: window_adaptation(make_hmc(*args), num_steps=NUM_STEPS).kernel,
+        step_size=0.1,
+        num_gradients=None,
+        nan=frozenset(),
+        caches_density=True,
+    ),
+    "nuts warm-up": Row(
+        lambda *args: window_adaptation(make_nuts(*args), num_steps=NUM_STEPS).kernel,
+        step_size=0.1,
+        num_gradients=None,
+        nan=frozenset({"energy_error", "kinetic_temperature"}),
+        caches_density=True,
+    ),
+    "sgld": Row(make_sgld),
+    "sgld, minibatch": Row(
+        lambda target, step_size, tempering: sgld(target, step_size=step_size, batch_size=8, tempering=tempering),
+        num_gradients=8 / 21,
+        has_whole_data=False,
+    ),
+    "sgld, rmsprop": Row(
+        lambda target, step_size, tempering: sgld(
+            target, step_size=step_size, preconditioner=rmsprop(num_data=21), tempering=tempering
+        ),
+        num_gradients=3.0,
+    ),
+    "optimise": Row(lambda target, step_size, tempering: optimise(target, ADAM, tempering=tempering), is_random=False),
+    "optimise, minibatch": Row(
+        lambda target, step_size, tempering: minibatch(optimise(target, SGD, tempering=tempering), 21, 8),
+        num_gradients=8 / 21,
+        has_whole_data=False,
+    ),
+}
+
+
+# One entry for each time that JAX traces the network's prior.
+TRACES: list[None] = []
+
+
+def _log_prior(position: Any, constants: Any) -> Any:
+    TRACES.append(None)
+    return -0.5 * sum(jnp.sum((x / constants) ** 2) for x in jax.tree.leaves(position))
+
+
+def _log_likelihood(position: Any, data: Any, constants: Any) -> Any:
+    hidden = jnp.tanh(data["x"] @ position["hidden"]["kernel"] + position["hidden"]["bias"])
+    return -0.5 * (data["y"] - hidden @ position["out"][0]) ** 2
+
+
+# 21 examples and 3 of padding; 8 blocks, so that 1, 2, 4 or 8 devices can share them.
+NETWORK = Target(_log_prior, _log_likelihood, num_data=21, data_blocks=8)
+
+
+def network_batch(dtype: Any = jnp.float32) -> Batch:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(21, 3))
+    y = np.sin(2 * x[:, 0]) + 0.5 * x[:, 1] + 0.3 * rng.normal(size=21)
+    batch = Batch({"x": jnp.asarray(x, dtype), "y": jnp.asarray(y, dtype)}, jnp.ones(21, dtype), jnp.asarray(1.5, dtype))
+    return pad_batch(batch, 24)
+
+
+def network_positions(num_chains: int, dtype: Any = jnp.float32) -> Any:
+    """Starts of a network of 3 inputs and 64 hidden units, a nested pytree of 320 numbers."""
+    rng = np.random.default_rng(2)
+    shapes = {"hidden": {"kernel": (3, 64), "bias": (64,)}, "out": [(64,)]}
+    return jax.tree.map(
+        lambda shape: jnp.asarray(0.3 * rng.normal(size=(num_chains, *shape)), dtype),
+        shapes,
+        is_leaf=lambda x: isinstance(x, tuple),
+    )

@@ -1,0 +1,202 @@
+"""The contract: what every sampler promises, one row a sampler in `rows.py`."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from samplers import Info, Tempering, load_run, make_mesh, moments, sample, save_run, start
+from tests.samplers.rows import NETWORK, ROWS, TRACES, network_batch, network_positions
+
+KEY = jax.random.key(3)
+# Divides over none of 2, 4 and 8 devices.
+NUM_CHAINS = 9
+# Powers of two would hide a division that is a product in one program and not in another.
+TEMPERING = Tempering.at(0.7, 0.9)
+NUM_STEPS = 6  # two epochs of minibatches
+
+slow = pytest.mark.slow
+every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
+every_row_of_whole_data = pytest.mark.parametrize(
+    "row", [row for row in ROWS.values() if row.has_whole_data], ids=[name for name, row in ROWS.items() if row.has_whole_data]
+)
+
+
+def identity(position, arrays):
+    return position
+
+
+FOLD = moments(identity)
+
+
+def on_devices(num_devices, data=1):
+    return make_mesh(NUM_CHAINS, data=data, devices=jax.devices()[:num_devices])
+
+
+def run_network(row, *, key=KEY, num_steps=NUM_STEPS, mesh=None, **options):
+    kernel, positions, mesh = row.kernel(NETWORK, tempering=TEMPERING), network_positions(NUM_CHAINS), mesh or on_devices(1)
+    return sample(key, kernel, positions, network_batch(), num_steps=num_steps, fold=FOLD, mesh=mesh, **options)
+
+
+def assert_same_bits(one, other):
+    """Two pytrees have the same structure, types and bits (NaN equals NaN)."""
+    one, other = jax.tree.map(plain, (one, other))
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert x.dtype == y.dtype
+        np.testing.assert_array_equal(x, y)
+
+
+def plain(leaf):
+    leaf = jnp.asarray(leaf)
+    is_key = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
+
+
+def differ(one, other):
+    return any(not np.array_equal(x, y) for x, y in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+
+
+def chains(tree, index):
+    return jax.tree.map(lambda x: x[index], tree)
+
+
+def joined(results):
+    """Draws and Info of results that follow each other."""
+    return jax.tree.map(lambda *x: np.concatenate(x, axis=1), *[(r.draws, r.info) for r in results])
+
+
+@pytest.fixture(scope="module")
+def reference():
+    """Draws of each sampler on one device, computed once."""
+    results = {}
+
+    def of(row):
+        if row not in results:
+            results[row] = run_network(row)
+        return results[row]
+
+    return of
+
+
+def types(tree):
+    return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
+
+
+@every_row
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_step_keeps_the_types_of_the_state(row, dtype):
+    with jax.enable_x64(dtype == jnp.float64):
+        kernel, batch = row.kernel(NETWORK), network_batch(dtype)
+        position = chains(network_positions(1, dtype), 0)
+        state = jax.eval_shape(kernel.init, KEY, position, batch, kernel.initial_tuning)
+        after, info = jax.eval_shape(kernel.step, KEY, state, batch, kernel.initial_tuning, jnp.int32(0))
+    assert types(after) == types(state)
+    assert types(state.position) == types(jax.eval_shape(lambda: position))
+    assert type(info) is Info
+    assert [x.shape for x in info] == [()] * len(info)
+    assert [x.dtype for x in info[-2:]] == [jnp.bool, jnp.bool]
+
+
+@every_row
+def test_info_says_what_it_documents(row, reference):
+    info = reference(row).info
+    for name, values in info._asdict().items():
+        assert values.shape == (NUM_CHAINS, NUM_STEPS)
+        assert (np.isnan(values) == (name in row.nan)).all(), name
+    assert info.is_finite.all()
+    if row.num_gradients is not None:
+        np.testing.assert_array_equal(info.num_gradients, np.float32(row.num_gradients))
+
+
+@every_row
+@pytest.mark.parametrize("num_devices", [pytest.param(2, marks=slow), pytest.param(4, marks=slow), 8])
+def test_devices_change_no_bit(row, num_devices, reference):
+    assert_same_bits(run_network(row, mesh=on_devices(num_devices)), reference(row))
+
+
+@every_row
+def test_chains_beside_it_change_no_bit_of_a_chain(row, reference):
+    positions = chains(network_positions(NUM_CHAINS), slice(4, 5))
+    alone = sample(
+        KEY,
+        row.kernel(NETWORK, tempering=TEMPERING),
+        positions,
+        network_batch(),
+        num_steps=NUM_STEPS,
+        fold=FOLD,
+        first_chain=4,
+        mesh=on_devices(1),
+    )
+    expected = reference(row)
+    assert_same_bits((alone.draws, alone.info), chains((expected.draws, expected.info), slice(4, 5)))
+
+
+@every_row
+@pytest.mark.parametrize(("chunk_seconds", "lengths"), [(1e-9, [1] * NUM_STEPS), (1e9, [1, NUM_STEPS - 1])])
+def test_length_of_chunks_changes_no_bit(row, chunk_seconds, lengths, reference):
+    chunks = []
+    run_network(row, chunk_seconds=chunk_seconds, on_chunk=chunks.append)
+    assert [c.info.is_finite.shape[1] for c in chunks] == lengths
+    draws, info = joined(chunks)
+    assert_same_bits((draws, info, chunks[-1].run), (reference(row).draws, reference(row).info, reference(row).run))
+
+
+@every_row_of_whole_data
+@pytest.mark.parametrize(("num_devices", "data"), [(4, 2), pytest.param(4, 4, marks=slow), pytest.param(8, 8, marks=slow)])
+def test_devices_that_share_the_data_change_no_bit(row, num_devices, data, reference):
+    assert_same_bits(run_network(row, mesh=on_devices(num_devices, data=data)), reference(row))
+
+
+@slow
+@every_row
+def test_vmapped_chains_agree_to_rounding(row, reference):
+    # One step from the same states: every operation rounds in another order, and no chain is long enough to amplify it.
+    # 1000 float32 roundings of numbers of order 1, which no step of at most 16 gradients of 24 examples exceeds.
+    result, expected = run_network(row, num_steps=1, chain_block=3), run_network(row, num_steps=1)
+    bound = 1000 * np.finfo(np.float32).eps
+    for x, y in zip(jax.tree.leaves(result.draws), jax.tree.leaves(expected.draws), strict=True):
+        np.testing.assert_allclose(x, y, rtol=bound, atol=bound)
+
+
+@every_row
+def test_resumed_from_disk_nothing_differs(row, tmp_path, reference):
+    first = run_network(row, num_steps=2)
+    save_run(tmp_path / "run", first.run)
+    kernel, positions, batch = row.kernel(NETWORK, tempering=TEMPERING), network_positions(NUM_CHAINS), network_batch()
+    like = jax.eval_shape(lambda: start(KEY, kernel, positions, batch, fold=FOLD, mesh=on_devices(1)))
+    read = load_run(tmp_path / "run", like)
+    assert_same_bits(read, first.run)
+    # Another key and other positions: the run's own must be used.
+    zeros = jax.tree.map(jnp.zeros_like, positions)
+    second = sample(jax.random.key(0), kernel, zeros, batch, num_steps=NUM_STEPS - 2, fold=FOLD, run=read, mesh=on_devices(1))
+    assert_same_bits((joined([first, second]), second.run), ((reference(row).draws, reference(row).info), reference(row).run))
+
+
+@every_row
+def test_compiles_once(row, reference):
+    run, tuning, num_traces = reference(row).run, row.kernel(NETWORK, tempering=TEMPERING).initial_tuning, len(TRACES)
+    run_network(row, num_steps=5)
+    run_network(row, num_steps=3, run=run)
+    changed = run_network(row, tuning=row.change(tuning))
+    assert len(TRACES) == num_traces
+    assert differ(changed.draws, reference(row).draws)
+
+
+@every_row
+def test_key_decides(row, reference):
+    again, other = run_network(row), run_network(row, key=jax.random.key(4))
+    assert_same_bits(again, reference(row))
+    assert differ(other.draws, again.draws) == row.is_random
+
+
+@every_row
+def test_uses_each_key_once(row):
+    kernel, batch, position = row.kernel(NETWORK), network_batch(), chains(network_positions(1), 0)
+    tuning = kernel.initial_tuning
+    init_key, step_key = jax.random.split(KEY)
+    with jax.debug_key_reuse(True):
+        state = kernel.init(init_key, position, batch, tuning)
+        kernel.step(step_key, state, batch, tuning, jnp.int32(0))
