@@ -55,10 +55,11 @@ class ChainRow(NamedTuple):
 
 
 class Energies(NamedTuple):
-    """Energies by chain, and the histogram of energy errors with a sentence on it; None if there are none."""
+    """Energies by chain, the bound of BFMI, and the histogram of energy errors with a sentence on it; None if there are none."""
 
     rows: list[ChainRow]
     ticks: Markup
+    min_bfmi: str
     errors: Markup | None
     errors_note: str
 
@@ -131,7 +132,7 @@ def energies(evidence: Evidence) -> Energies | None:
         )
     ]
     errors = evidence.sample_stats["energy_error"].values if "energy_error" in evidence.sample_stats else np.empty(0)
-    return Energies(rows, ticks, *_energy_errors(np.asarray(errors, float).ravel()))
+    return Energies(rows, ticks, number(MIN_BFMI), *_energy_errors(np.asarray(errors, float).ravel()))
 
 
 def _energy_errors(errors: Float[np.ndarray, " step"]) -> tuple[Markup | None, str]:
