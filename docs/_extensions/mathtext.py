@@ -26,7 +26,8 @@ COMMANDS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "
 
 # Spellings of TeX that Matplotlib does not read, and the same in words that it does.
 SPELLINGS = (
-    (r"\\[bB]igg?[lr]?(?![a-z])", ""),  # sizes of brackets
+    (r"\\[bB]igg?[lr]?(?![a-z])|\\textstyle(?![a-z])", ""),  # sizes
+    (r"\\bmod(?![a-z])", r"\\ \\mathrm{mod}\\ "),
     (r"\\tfrac(?![a-z])", r"\\frac"),
     (r"\\(d?frac)\s*(\d)\s*(\d)", r"\\\1{\2}{\3}"),
     (r"\\(mathcal|mathbb|mathrm|hat|bar) (\w)", r"\\\1{\2}"),
