@@ -114,30 +114,35 @@ def build_method(config: c.RunConfig, problem: Problem) -> Method:
         raise UsageError(str(error)) from error
 
 
-def trajectory_rule(problem: Problem) -> tuple[float, Any]:
+def trajectory_rule(problem: Problem, *, is_adapted: bool = False) -> tuple[float, Any]:
     """Return trajectory length and inverse mass matrix: a quarter period of the prior oscillator.
 
     For one prior scale alpha: identity metric and pi alpha sqrt(T) / 2 (Izmailov et al. 2021, section 3; with temperature, from
-    the commands they published). For several: the prior variances as the inverse mass matrix, in which every direction has the
-    period 2 pi, and pi sqrt(T) / 2. T is the temperature of prior and likelihood together; tempering the likelihood alone leaves
-    the prior's period as it is.
+    the commands they published). For several, or a metric that a warm-up adapts: the prior variances as the (first) inverse mass
+    matrix, in which every direction has the period 2 pi, and pi sqrt(T) / 2. T is the temperature of prior and likelihood
+    together; tempering the likelihood alone leaves the prior's period as it is.
 
     Raises:
         ValueError: There is no prior standard deviation to start from.
     """
+    scale, inverse_mass = _prior_metric(problem, is_adapted)
+    if scale is None:
+        raise ValueError("there is no prior standard deviation to derive a trajectory length from: set sampler.trajectory_length")
+    return math.pi / 2 * math.sqrt(float(problem.tempering.temperature)) * scale, inverse_mass
+
+
+def _prior_metric(problem: Problem, is_adapted: bool) -> tuple[float | None, Any]:
+    """Return the one scale of the prior and the identity metric, or else 1 and the prior variances as inverse mass matrix."""
     scales = problem.posterior.prior_scales() if problem.posterior else None
     if scales is None:
-        raise ValueError("there is no prior standard deviation to derive a trajectory length from: set sampler.trajectory_length")
+        return None, 1.0
     flat, _ = ravel_pytree(scales)
-    quarter = math.pi / 2 * math.sqrt(float(problem.tempering.temperature))
-    if float(flat.min()) == float(flat.max()):
-        return quarter * float(flat[0]), 1.0
-    return quarter, flat**2
+    return (float(flat[0]), 1.0) if float(flat.min()) == float(flat.max()) and not is_adapted else (1.0, flat**2)
 
 
-def _distance_rule(problem: Problem) -> tuple[float, Any]:
+def _distance_rule(problem: Problem, *, is_adapted: bool) -> tuple[float, Any]:
     """Return the trajectory rule for dynamics of unit speed: HMC's momentum has a length of about sqrt(d)."""
-    length, inverse_mass = trajectory_rule(problem)
+    length, inverse_mass = trajectory_rule(problem, is_adapted=is_adapted)
     return length * math.sqrt(sum(problem.layers.values())), inverse_mass
 
 
@@ -164,9 +169,15 @@ def _warmup(config: c.RunConfig, kernel: Kernel) -> WarmUp | None:
 
 def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
     target, tempering = problem.target, problem.tempering
+    is_adapted = config.warmup.steps > 0 and config.warmup.metric != "identity"
+    metric = _prior_metric(problem, is_adapted)[1]
+
+    def motion(length: float | None, rule: Any) -> tuple[float, Any]:
+        return (length, 1.0) if length else rule(problem, is_adapted=is_adapted)
+
     match config.sampler:
         case c.HMC() as s:
-            length, inverse_mass = (s.trajectory_length, 1.0) if s.trajectory_length else trajectory_rule(problem)
+            length, inverse_mass = motion(s.trajectory_length, trajectory_rule)
             return samplers.hmc(
                 target,
                 step_size=s.step_size,
@@ -177,9 +188,15 @@ def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
                 tempering=tempering,
             )
         case c.NUTS() as s:
-            return samplers.nuts(target, step_size=s.step_size, max_num_doublings=s.max_num_doublings, tempering=tempering)
+            return samplers.nuts(
+                target,
+                step_size=s.step_size,
+                max_num_doublings=s.max_num_doublings,
+                inverse_mass_matrix=metric,
+                tempering=tempering,
+            )
         case c.DynamicHMC() as s:
-            length, inverse_mass = (s.trajectory_length, 1.0) if s.trajectory_length else trajectory_rule(problem)
+            length, inverse_mass = motion(s.trajectory_length, trajectory_rule)
             return samplers.dynamic_hmc(
                 target,
                 step_size=s.step_size,
@@ -189,14 +206,16 @@ def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
                 tempering=tempering,
             )
         case c.GHMC() as s:
-            return samplers.ghmc(target, step_size=s.step_size, refreshment=s.refreshment, tempering=tempering)
+            return samplers.ghmc(
+                target, step_size=s.step_size, refreshment=s.refreshment, inverse_mass_matrix=metric, tempering=tempering
+            )
         case c.MALA() as s:
-            return samplers.mala(target, step_size=s.step_size, tempering=tempering)
+            return samplers.mala(target, step_size=s.step_size, inverse_mass_matrix=metric, tempering=tempering)
         case c.Barker() as s:
-            return samplers.barker(target, step_size=s.step_size, tempering=tempering)
+            return samplers.barker(target, step_size=s.step_size, inverse_mass_matrix=metric, tempering=tempering)
         case c.MCLMC() as s:
             # Momentum of HMC has length sqrt(d); a direction has length 1. A quarter period is pi / 2 scales.
-            length, inverse_mass = (s.decoherence_length, 1.0) if s.decoherence_length else _distance_rule(problem)
+            length, inverse_mass = motion(s.decoherence_length, _distance_rule)
             return samplers.mclmc(
                 target,
                 step_size=s.step_size,
@@ -205,7 +224,7 @@ def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
                 tempering=tempering,
             )
         case c.AdjustedMCLMC() as s:
-            length, inverse_mass = (s.trajectory_length, 1.0) if s.trajectory_length else _distance_rule(problem)
+            length, inverse_mass = motion(s.trajectory_length, _distance_rule)
             return samplers.adjusted_mclmc(
                 target,
                 step_size=s.step_size,

@@ -170,6 +170,70 @@ class NUTS(Frozen):
     """A trajectory has at most 2^max_num_doublings leapfrog steps."""
 
 
+class DynamicHMC(Frozen):
+    """Randomised HMC: exact, full-batch, trajectories of exponentially distributed length."""
+
+    kind: Annotated[Literal["dynamic-hmc"], Suppress] = "dynamic-hmc"
+    step_size: PositiveFloat = 0.01
+    """Of the leapfrog integrator; where a warm-up adapts it, its first value."""
+    trajectory_length: PositiveFloat | None = None
+    """Mean integration time; by default a quarter period of the prior."""
+    max_num_steps: PositiveInt = 1000
+    """Upper bound on the leapfrog steps of a trajectory."""
+
+
+class GHMC(Frozen):
+    """Generalised HMC: exact, full-batch, one gradient a step, momentum kept between steps."""
+
+    kind: Annotated[Literal["ghmc"], Suppress] = "ghmc"
+    step_size: PositiveFloat = 0.005
+    """Of the leapfrog integrator; where a warm-up adapts it, its first value."""
+    refreshment: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of the momentum's variance that is renewed at every step."""
+
+
+class MALA(Frozen):
+    """Metropolis-adjusted Langevin: exact, full-batch, one gradient a step; the exact counterpart of SGLD."""
+
+    kind: Annotated[Literal["mala"], Suppress] = "mala"
+    step_size: PositiveFloat = 0.005
+    """Of one leapfrog step; where a warm-up adapts it, its first value."""
+
+
+class Barker(Frozen):
+    """The Barker proposal: exact, full-batch, one gradient a step, forgiving of a wrong step size."""
+
+    kind: Annotated[Literal["barker"], Suppress] = "barker"
+    step_size: PositiveFloat = 0.005
+    """Standard deviation of the moves; where a warm-up adapts it, its first value."""
+
+
+class MCLMC(Frozen):
+    """Microcanonical Langevin: full-batch, no accept step, biased by its energy error."""
+
+    kind: Annotated[Literal["mclmc"], Suppress] = "mclmc"
+    step_size: PositiveFloat = 0.1
+    """Of the integrator; where a warm-up adapts it, its first value."""
+    decoherence_length: PositiveFloat | None = None
+    """Distance over which the direction is forgotten; by default sqrt(d) prior scales, and then what the warm-up finds."""
+    energy_variance: Annotated[float, Field(gt=0, le=1)] = 5e-4
+    """Variance of a step's energy error per dimension that the warm-up aims at; sets the bias."""
+
+
+class AdjustedMCLMC(Frozen):
+    """Microcanonical HMC with an accept step: exact, full-batch."""
+
+    kind: Annotated[Literal["adjusted-mclmc"], Suppress] = "adjusted-mclmc"
+    step_size: PositiveFloat = 0.1
+    """Of the integrator; where a warm-up adapts it, its first value."""
+    trajectory_length: PositiveFloat | None = None
+    """Mean distance of a trajectory; by default pi / 2 sqrt(d) prior scales, an HMC trajectory's at its usual speed."""
+    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Relative spread of trajectory lengths."""
+    max_num_steps: PositiveInt = 1000
+    """Upper bound on the integrator steps of a trajectory."""
+
+
 class SGLD(Frozen):
     """Stochastic-gradient Langevin dynamics: biased by its step size, no accept step."""
 
@@ -178,8 +242,40 @@ class SGLD(Frozen):
     """epsilon in theta += epsilon/2 gradient + sqrt(epsilon) noise."""
     batch_size: PositiveInt | None = 100
     """Examples in a minibatch, without replacement by epoch; none takes all data at every step."""
-    preconditioner: Literal["none", "rmsprop"] = "none"
-    """rmsprop leaves out the divergence term: a bias that no step size removes."""
+    replacement: bool = False
+    """Draw every minibatch afresh instead of by epochs."""
+    preconditioner: Literal["none", "rmsprop", "rmsprop-without-divergence"] = "none"
+    """rmsprop costs three gradients a step; without its divergence term one, with a bias that no step size removes."""
+
+
+class SGHMC(Frozen):
+    """Stochastic-gradient HMC: momentum kept between steps; biased by its step size and by gradient noise."""
+
+    kind: Annotated[Literal["sghmc"], Suppress] = "sghmc"
+    step_size: PositiveFloat = 3e-3
+    """h in p += h gradient, theta += h p."""
+    friction: PositiveFloat = 30.0
+    """1 / friction is the time over which momentum is forgotten; gradient noise heats less at higher friction."""
+    batch_size: PositiveInt | None = 100
+    """Examples in a minibatch, without replacement by epoch; none takes all data at every step."""
+    replacement: bool = False
+    """Draw every minibatch afresh instead of by epochs."""
+
+
+class SGNHT(Frozen):
+    """Stochastic-gradient Nose-Hoover thermostat: SGHMC that measures its own heat and takes it out."""
+
+    kind: Annotated[Literal["sgnht"], Suppress] = "sgnht"
+    step_size: PositiveFloat = 3e-3
+    """h in p += h gradient, theta += h p."""
+    friction: PositiveFloat = 30.0
+    """Sets the injected noise; the friction with which the thermostat begins."""
+    thermostat_time: PositiveFloat = 0.1
+    """Time in which the thermostat answers."""
+    batch_size: PositiveInt | None = 100
+    """Examples in a minibatch, without replacement by epoch; none takes all data at every step."""
+    replacement: bool = False
+    """Draw every minibatch afresh instead of by epochs."""
 
 
 class Optimise(Frozen):
@@ -199,16 +295,19 @@ class WarmUp(Frozen):
 
     steps: NonNegativeInt = 200
     """Adapts step size and metric where the sampler has them; otherwise burn-in."""
-    target_acceptance_rate: Annotated[float, Field(gt=0, lt=1)] = 0.8
-    """Acceptance that the step size is adapted to."""
-    metric: Literal["identity", "diagonal"] = "identity"
-    """Adapt a diagonal metric, or keep the one that the prior gives."""
+    target_acceptance_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Acceptance that the step size is adapted to; by default what suits the sampler (HMC and NUTS 0.8, MALA 0.574)."""
+    metric: Literal["identity", "layer", "diagonal"] = "identity"
+    """Adapt one variance a weight (diagonal) or one for each array of weights (layer), or keep the one that the prior gives."""
 
 
 type Model = Annotated[MLP | Imported, Field(discriminator="kind")]
 type Prior = Annotated[GaussianPrior | DistributionPrior | Imported, Field(discriminator="kind")]
 type Likelihood = Annotated[Categorical | GaussianNoise | Heteroscedastic | Imported, Field(discriminator="kind")]
-type Sampler = Annotated[HMC | NUTS | SGLD | Optimise, Field(discriminator="kind")]
+type Sampler = Annotated[
+    HMC | NUTS | DynamicHMC | GHMC | MALA | Barker | MCLMC | AdjustedMCLMC | SGLD | SGHMC | SGNHT | Optimise,
+    Field(discriminator="kind"),
+]
 
 
 STARTS = ("prior", "model")
@@ -294,7 +393,7 @@ UNIONS: dict[str, tuple[type[Frozen], ...]] = {
     "model": (MLP, Imported),
     "prior": (GaussianPrior, DistributionPrior, Imported),
     "likelihood": (Categorical, GaussianNoise, Heteroscedastic, Imported),
-    "sampler": (HMC, NUTS, SGLD, Optimise),
+    "sampler": (HMC, NUTS, DynamicHMC, GHMC, MALA, Barker, MCLMC, AdjustedMCLMC, SGLD, SGHMC, SGNHT, Optimise),
 }
 SECTIONS: dict[str, type[Frozen]] = {"data": Data, "warmup": WarmUp, "density": Imported}
 

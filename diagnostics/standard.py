@@ -13,7 +13,7 @@ from diagnostics.claims import Claim, Finding
 from diagnostics.evidence import Evidence
 from diagnostics.trees import KINDS
 
-MARKOV = ("mcmc", "sgmcmc")  # kinds of runs that have a history
+MARKOV = ("mcmc", "sgmcmc", "unadjusted")  # kinds of runs that have a history
 
 
 @dataclass(frozen=True)

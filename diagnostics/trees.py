@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 KINDS = {
     "mcmc": "exact Markov kernels",
     "sgmcmc": "stochastic-gradient Markov kernels, biased by their step size",
+    "unadjusted": "Markov kernels without an accept step, biased by their step size",
     "ensemble": "members of an optimiser, one draw a chain",
     "approximation": "independent draws from a fitted distribution",
 }

@@ -11,6 +11,7 @@ from samplers.hmc import hmc
 from samplers.loop import KEEP_POSITION, SamplingError, sample, start
 from samplers.mala import mala
 from samplers.mclmc import mclmc
+from samplers.mclmc_adaptation import mclmc_adaptation
 from samplers.mesh import lift, make_mesh
 from samplers.minibatch import minibatch
 from samplers.nuts import nuts
@@ -64,6 +65,7 @@ __all__ = [
     "make_mesh",
     "mala",
     "mclmc",
+    "mclmc_adaptation",
     "minibatch",
     "moments",
     "num_params",

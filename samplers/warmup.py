@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree
 
 from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, State, Tuning
 
-type Metric = Literal["identity", "diagonal"]
+type Metric = Literal["identity", "layer", "diagonal"]
 
 
 class WarmUp(NamedTuple):
@@ -55,7 +55,7 @@ class AdaptationState(NamedTuple):
 def window_adaptation(
     kernel: Kernel, *, num_steps: int, target_acceptance_rate: float = 0.8, metric: Metric = "diagonal"
 ) -> WarmUp:
-    """Adapt step size (dual averaging) and diagonal metric (Stan's doubling windows) of a kernel, each chain on its own.
+    """Adapt step size (dual averaging) and metric (Stan's doubling windows) of a kernel, each chain on its own.
 
     The kernel's tuning must have `step_size` and `inverse_mass_matrix`; if it has `trajectory_length` too, trajectories grow to
     it over the first half, since early step sizes are small and long trajectories from a poor start are wasted.
@@ -64,7 +64,9 @@ def window_adaptation(
         kernel: The kernel to tune.
         num_steps: Length of the warm-up, >= 1; below 20 steps only the step size is adapted.
         target_acceptance_rate: In (0, 1).
-        metric: "diagonal" estimates variances; "identity" leaves the metric as it is and adapts the step size alone.
+        metric: "diagonal" estimates the variance of every scalar; "layer" one variance for every array of the position, which
+            suits networks: it needs few draws, and treats the hidden units alike, as their symmetry asks; "identity" leaves
+            the metric as it is and adapts the step size alone.
 
     Returns:
         The warm-up; when `sample` has run its kernel for `num_steps`, `finish` hands over to the tuned kernel.
@@ -114,15 +116,23 @@ def _functions(
     def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: Tuning) -> AdaptationState:
         inner = kernel_init(key, position, batch, tuning)
         moments = ()
-        if metric == "diagonal":
+        if metric != "identity":
             flat, _ = ravel_pytree(position)
             inverse_mass = jnp.broadcast_to(tuning.inverse_mass_matrix, flat.shape)
             moments = start_metric(flat.size, inverse_mass)
             moments = jax.tree.map(lambda x: jnp.asarray(x, jnp.int32 if isinstance(x, int) else flat.dtype), moments)
         return AdaptationState(inner, jnp.int32(0), dual_averaging_from(tuning.step_size), moments)
 
+    def close(moments: Any, position: Position) -> Any:
+        closed = end_window(moments)
+        if metric == "diagonal":
+            return closed
+        variances = ravel_pytree(position)[1](closed.inverse_mass_matrix.astype(ravel_pytree(position)[0].dtype))
+        pooled = jax.tree.map(lambda v: jnp.full_like(v, jnp.mean(v)), variances)
+        return closed._replace(inverse_mass_matrix=ravel_pytree(pooled)[0])
+
     def current(state: AdaptationState, tuning: Tuning, step_size: Float[Array, ""]) -> Tuning:
-        inverse_mass = state.metric.inverse_mass_matrix if metric == "diagonal" else tuning.inverse_mass_matrix
+        inverse_mass = state.metric.inverse_mass_matrix if metric != "identity" else tuning.inverse_mass_matrix
         return tuning._replace(step_size=step_size, inverse_mass_matrix=inverse_mass)
 
     def step(
@@ -135,13 +145,13 @@ def _functions(
         inner, info = kernel_step(key, state.inner, batch, trial, step)
         averaging = _cast(update_averaging(state.step_size, jnp.nan_to_num(info.acceptance_rate)), state.step_size)
         moments = state.metric
-        if metric == "diagonal":
+        if metric != "identity":
             in_window, is_end = jnp.asarray(schedule)[jnp.minimum(state.step, num_steps - 1)]
             updated = update_metric(moments, inner.position)
             moments = jax.tree.map(lambda new, old: jnp.where(in_window, new, old), updated, moments)
             moments, averaging = jax.lax.cond(
                 is_end,
-                lambda m, a: (_cast(end_window(m), m), dual_averaging_from(averaged(a))),
+                lambda m, a: (_cast(close(m, inner.position), m), dual_averaging_from(averaged(a))),
                 lambda m, a: (m, a),
                 moments,
                 averaging,
