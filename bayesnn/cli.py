@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import itertools
 import os
 import sys
 import traceback
@@ -15,11 +16,13 @@ import tyro
 from tyro.conf import Positional, arg
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-from bayesnn.config import Frozen, RunConfig, absolute_source, parse
+from bayesnn.config import UNIONS, Frozen, RunConfig, absolute_source, parse
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.interrupts import ending_at_once
 
 DESCRIPTION = "Sample Bayesian posteriors of neural networks, and audit the draws. With --debug, errors say where they come from."
+SAMPLER = "Sample with this sampler of `bayesnn list`; --help after it shows its settings."
+RESUME_IF_EXISTS = "Continue the run if its folder exists: the same command then serves a job that may be restarted."
 FLAGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
 UNCHECKED = ConstructorRegistry()
 Folder = Annotated[Positional[Path], arg(metavar="FOLDER")]
@@ -157,11 +160,15 @@ def _run(words: list[str]) -> int:
     commands.prepare()  # before a file of the user's own imports JAX
     experiment = absolute_source(words[0])
     config = load_experiment(experiment)
+    if chosen := _chosen_sampler(words[1:]):
+        config = config.model_copy(update={"sampler": chosen()})
     options = dataclasses.make_dataclass(
         "RunOptions",
         [
             ("name", Annotated[str, arg(help="Folder below --runs; by default the experiment's name.")], ""),
             ("runs", Annotated[Path, arg(help="Where run folders live.")], Path("runs")),
+            ("sampler", Annotated[str, arg(help=SAMPLER)], config.sampler.kind),
+            ("resume_if_exists", Annotated[bool, arg(help=RESUME_IF_EXISTS)], False),
             ("config", Annotated[RunConfig, arg(name="")], config),
         ],
         frozen=True,
@@ -174,7 +181,19 @@ def _run(words: list[str]) -> int:
         config=FLAGS,
         registry=UNCHECKED,
     )
-    return commands.run(experiment, parse(parsed.config.model_dump(), experiment), parsed.name, parsed.runs)
+    checked = parse(parsed.config.model_dump(), experiment)
+    return commands.run(experiment, checked, parsed.name, parsed.runs, resume_if_exists=parsed.resume_if_exists)
+
+
+def _chosen_sampler(words: list[str]) -> type[Frozen] | None:
+    """Return the sampler that is to take the place of the experiment's, with settings, and so flags, of its own."""
+    following = [word.removeprefix("--sampler=") for word in words if word.startswith("--sampler=")]
+    following += [name for flag, name in itertools.pairwise(words) if flag == "--sampler"]
+    samplers = {model.model_fields["kind"].default: model for model in UNIONS["sampler"]}
+    for name in following:
+        if name not in samplers:
+            raise UsageError(f"unknown sampler {name!r}{did_you_mean(name, samplers)} (`bayesnn list` shows all)")
+    return samplers[following[-1]] if following else None
 
 
 def _message(error: Exception) -> str | None:

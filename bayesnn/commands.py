@@ -47,9 +47,16 @@ def prepare(threads: int | None = None) -> None:
         os.environ.setdefault(name, value)
 
 
-def run(experiment: str, config: RunConfig, name: str, runs: Path) -> int:
-    """Sample an experiment into a new folder."""
+def run(experiment: str, config: RunConfig, name: str, runs: Path, *, resume_if_exists: bool = False) -> int:
+    """Sample an experiment into a new folder; or continue the one that the same command began."""
     path = runs / (name or default_name(experiment))
+    if resume_if_exists and path.exists():
+        folder = RunFolder.open(path)
+        if folder.config != config:
+            raise UsageError(
+                f"{path} has another configuration, so this command cannot continue it: choose another --name"
+            )
+        return resume(folder, accept_changed_code=False)
     RunFolder.refuse_existing(path)
     prepare()
     return _finish(sample_into(path, experiment, config))
