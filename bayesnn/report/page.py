@@ -105,7 +105,7 @@ def render(
             "max_rank_rows": MAX_CHAINS,
             "chains": chain_names(tree),
             "traces": traces(tree),
-            "energies": energies(evidence) if evidence.kind == "mcmc" else None,
+            "energies": energies(evidence) if evidence.kind in ("mcmc", "unadjusted") else None,
             "temperatures": temperatures(evidence),
             "predictions": predicted,
             "costs": costs(summaries),

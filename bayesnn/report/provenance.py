@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import xarray as xr
 
-from bayesnn.config import HMC, NUTS, RunConfig
+from bayesnn.config import HMC, NUTS, AdjustedMCLMC, DynamicHMC, RunConfig
 from bayesnn.manifest import Launch, Manifest
 from bayesnn.notation import number, share
 from bayesnn.progress import duration
@@ -170,18 +170,24 @@ def _divergences(tree: xr.DataTree) -> Rows:
 
 
 def _trajectories(tree: xr.DataTree, config: RunConfig) -> Rows:
-    """Say how many leapfrog steps trajectories took, and how many of them the upper bound cut short."""
+    """Say how many gradients trajectories took, and how many of them the upper bound cut short."""
     match config.sampler:
-        case HMC(max_num_steps=cap):
+        case HMC(max_num_steps=cap) | DynamicHMC(max_num_steps=cap):
             setting = "max-num-steps"
+        case AdjustedMCLMC(max_num_steps=max_num_steps):
+            from samplers.isokinetic import GRADIENTS_A_STEP  # with JAX, which other reports do without
+
+            cap, setting = GRADIENTS_A_STEP * max_num_steps, "max-num-steps"
         case NUTS(max_num_doublings=doublings):
             cap, setting = 2**doublings - 1, "max-num-doublings"
         case _:
             return []
-    steps = tree["sample_stats"].to_dataset()["num_gradients"].values / config.thin
+    gradients = tree["sample_stats"].to_dataset()["num_gradients"].values / config.thin
     means = f" (means of the {config.thin} of a draw)" if config.thin > 1 else ""
-    words = f"{steps.min():,.0f} to {steps.max():,.0f} leapfrog steps{means}, {steps.mean():,.0f} on average, {cap:,} allowed"
-    if is_cut := float(np.mean(steps >= cap)):
+    words = (
+        f"{gradients.min():,.0f} to {gradients.max():,.0f} gradients{means}, {gradients.mean():,.0f} on average, {cap:,} allowed"
+    )
+    if is_cut := float(np.mean(gradients >= cap)):
         words += f"; {share(is_cut)} are at that bound, and as a rule shorter than asked for: raise sampler.{setting}"
     elif config.thin == 1:  # a mean below the bound does not say that no trajectory was at it
         words += "; none is cut short"

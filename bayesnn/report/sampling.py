@@ -146,7 +146,7 @@ def _energy_errors(errors: Float[np.ndarray, " step"]) -> tuple[Markup | None, s
     chart = Chart("Histogram of energy errors", x, Axis(0, counts.max()), HISTOGRAM_HEIGHT)
     chart.bars(edges, counts, "neutral", [f"{count} steps" for count in counts])
     chart.vertical(0, "threshold")
-    chart.frame("energy error of a trajectory, nats")
+    chart.frame("energy error, nats")
     outside, infinite = int(np.sum((finite < x.lower) | (finite > x.upper))), errors.size - finite.size
     parts = [f"Mean {number(finite.mean())}, standard deviation {number(finite.std())}"]
     parts += [f"{outside:,} of {errors.size:,} beyond the axis, in its end bars"] if outside else []

@@ -16,7 +16,7 @@ from bayesnn.run_folder import RunFolder
 from diagnostics.claims import Finding
 from diagnostics.fidelity import compare
 from diagnostics.standard import HEALTH, audit
-from diagnostics.trees import make_tree
+from diagnostics.trees import KINDS, make_tree
 from tests.bayesnn.simulated import classification, density, ensemble, page_of, regression
 
 HOSTILE = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&amp;{{ 7 * 6 }}"
@@ -164,7 +164,13 @@ def stuck(arrays):
     return arrays
 
 
-KINDS = {
+def unadjusted(arrays):
+    for name in ("acceptance_rate", "energy", "kinetic_temperature"):
+        arrays["sample_stats"][name][:] = np.nan
+    return arrays | {"attrs": arrays["attrs"] | {"kind": "unadjusted", "sampler": "mclmc"}}
+
+
+RUNS = {
     "regression": (regression, ["root mean square error", "covered, %"], ["accuracy"]),
     "density": (lambda: density(num_draws=400), ["Trust averages over these draws"], ["Function space", "Reliability"]),
     "ensemble": (ensemble, ["Members of an ensemble", "4 members", "and members of an ensemble have one"], ["Energy"]),
@@ -173,6 +179,7 @@ KINDS = {
         ["Draws of an approximation"],
         ["Energy errors"],
     ),
+    "unadjusted": (lambda: unadjusted(classification()), ["Without an accept step", "Energy errors of all chains"], []),
     "one chain": (lambda: classification(num_chains=1), ["1 chain ×", "Do not rely on these draws yet"], ["1 chains"]),  # noqa: RUF001
     "one draw": (lambda: classification(num_draws=1), ["4 chains × 1 draw "], ["members", "1 draws a"]),  # noqa: RUF001
     "three draws": (lambda: classification(num_draws=3), ["Do not rely on these draws yet"], []),
@@ -196,9 +203,9 @@ KINDS = {
 }
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", RUNS)
 def test_every_kind_of_run_has_a_page(kind):
-    make, expected, absent = KINDS[kind]
+    make, expected, absent = RUNS[kind]
     page = check(page_of(("run", make())))
     assert [text for text in expected if text not in page.text] == []
     assert [text for text in absent if text in page.text] == []
@@ -207,7 +214,7 @@ def test_every_kind_of_run_has_a_page(kind):
 
 @pytest.mark.parametrize("kind", ["ensemble", "one chain", "some NaN", "all NaN"])
 def test_runs_that_are_not_whole_are_compared_all_the_same(kind):
-    arrays = KINDS[kind][0]()
+    arrays = RUNS[kind][0]()
     for runs in ((("HMC", classification()), ("other", arrays)), (("other", arrays), ("HMC", classification()))):
         assert "Predictions, beside other methods" in check(page_of(*runs)).text
 
@@ -255,6 +262,10 @@ def test_the_headline_follows_from_the_verdicts(verdicts, kind, verdict, sentenc
     found = headline(findings(**verdicts), kind)
     assert found.verdict == verdict
     assert found.sentence.startswith(sentence)
+
+
+def test_every_kind_has_a_caveat():
+    assert all(headline(findings(), kind).caveat.endswith(".") for kind in KINDS)
 
 
 def test_a_claim_that_the_headline_does_not_know_is_named():

@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 
-from bayesnn.config import HMC, NUTS
+from bayesnn.config import HMC, NUTS, AdjustedMCLMC, DynamicHMC
 from bayesnn.errors import UsageError
 from bayesnn.load import read_tree
 from bayesnn.report import write_report
@@ -117,7 +117,9 @@ def test_trajectories_that_the_bound_cut_short_are_counted(reported):
     assert "none is cut short" in trajectories(HMC(max_num_steps=int(steps.max()) + 1))
     assert at_bound in trajectories(HMC(max_num_steps=int(steps.max())))
     assert "raise sampler.max-num-steps" in trajectories(HMC(max_num_steps=int(steps.max())))
+    assert at_bound in trajectories(DynamicHMC(max_num_steps=int(steps.max())))
     assert "1,023 allowed; none is cut short" in trajectories(NUTS(max_num_doublings=10))
+    assert "2,000 allowed; none is cut short" in trajectories(AdjustedMCLMC(max_num_steps=1000))  # two gradients a step
     # Means over a draw's trajectories below the bound do not say that each was.
     assert "cut short" not in trajectories(HMC(max_num_steps=int(steps.max())), thin=2)
 
