@@ -41,6 +41,7 @@ napoleon_use_ivar = True
 napoleon_use_rtype = False
 python_maximum_signature_line_length = 88
 
+html_title = "bayesnn"
 html_theme = "pydata_sphinx_theme"
 html_math_renderer = "mathtext"
 html_static_path = ["_static"]
@@ -55,7 +56,9 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": True,
 }
-html_sidebars = {"**": ["sidebar-nav-bs"], "index": []}
+TREE = ("choose", "samplers/*")  # the pages that have others beside them
+html_sidebars = {key: ["sidebar-nav-bs"] for key in TREE}
+html_sidebars |= {page.stem: [] for page in Path(__file__).parent.glob("*.md") if page.stem not in TREE}
 
 OUTSIDE = re.compile(r"""<(?:script|img|iframe|source)\b[^>]*\bsrc=["'](?:https?:)?//|<link\b[^>]*\bhref=["'](?:https?:)?//""")
 

@@ -26,7 +26,9 @@ COMMANDS = {Path.MOVETO: "M", Path.LINETO: "L", Path.CURVE3: "Q", Path.CURVE4: "
 
 # Spellings of TeX that Matplotlib does not read, and the same in words that it does.
 SPELLINGS = (
-    (r"\\[bB]igg?[lr]?(?![a-z])|\\textstyle(?![a-z])", ""),  # sizes
+    (r"\\[bB]igg?[lr]?(?=[(\[])", r"\\left"),
+    (r"\\[bB]igg?[lr]?(?=[)\]])", r"\\right"),
+    (r"\\textstyle(?![a-z])", ""),
     (r"\\bmod(?![a-z])", r"\\ \\mathrm{mod}\\ "),
     (r"\\tfrac(?![a-z])", r"\\frac"),
     (r"\\(d?frac)\s*(\d)\s*(\d)", r"\\\1{\2}{\3}"),
