@@ -29,6 +29,7 @@ class Row:
         make: (target, step size, tempering) -> kernel.
         is_exact: Its stationary law is the target, whatever the step size.
         step_size: At which it moves well on the contract's target.
+        step_size_at: The same on a target whose smallest scale is given.
         num_gradients: Cost of a step in full-data gradients; None where it varies.
         nan: Fields of Info that are always NaN.
         caches_density: Its state holds densities, which belong to the temperature that made them.
@@ -40,6 +41,7 @@ class Row:
     make: Callable[[Target, float, Tempering], Kernel]
     is_exact: bool = False
     step_size: float = 1e-2
+    step_size_at: Callable[[float], float] = lambda scale: scale
     num_gradients: float | None = 1.0
     nan: frozenset[str] = NO_METROPOLIS
     caches_density: bool = False
