@@ -105,6 +105,8 @@ class Predict:
     """An .npz with an array `x` [point, feature] in original units."""
     output: Path = Path("predictions.npz")
     """Where predictions are written, in original units."""
+    accept_changed_code: bool = False
+    """Go on although the experiment's source has changed."""
 
 
 @dataclasses.dataclass(frozen=True)

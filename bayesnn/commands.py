@@ -53,9 +53,7 @@ def run(experiment: str, config: RunConfig, name: str, runs: Path, *, resume_if_
     if resume_if_exists and path.exists():
         folder = RunFolder.open(path)
         if folder.config != config:
-            raise UsageError(
-                f"{path} has another configuration, so this command cannot continue it: choose another --name"
-            )
+            raise UsageError(f"{path} has another configuration, so this command cannot continue it: choose another --name")
         return resume(folder, accept_changed_code=False)
     RunFolder.refuse_existing(path)
     prepare()
@@ -150,7 +148,7 @@ def list_all() -> int:
     return 0
 
 
-def predict(folder: RunFolder, inputs: Path, output: Path) -> int:
+def predict(folder: RunFolder, inputs: Path, output: Path, *, accept_changed_code: bool = False) -> int:
     """Predict on the inputs of an .npz file."""
     prepare()
     import numpy as np
@@ -166,10 +164,13 @@ def predict(folder: RunFolder, inputs: Path, output: Path) -> int:
         raise UsageError(
             f"{inputs} must hold an array x [point, feature] in original units; it holds {', '.join(arrays) or 'none'}"
         )
-    predicted: dict[str, Any] = LoadedRun(folder).predict(arrays["x"])
-    np.savez(output, **predicted)
+    run = LoadedRun(folder)
+    predicted: dict[str, Any] = run.predict(arrays["x"], accept_changed_code=accept_changed_code)
+    with output.open("wb") as file:  # given a path, NumPy may write to another one
+        np.savez(file, **predicted)
     shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in predicted.items())
-    console().print(f"{output}: {shapes}, from {folder.status['draws']} draws of {folder.config.chains} chains", markup=False)
+    sizes = run.tree["posterior"].sizes
+    console().print(f"{output}: {shapes}, from {sizes['draw']} draws of {sizes['chain']} chains", markup=False)
     return 0
 
 
@@ -271,7 +272,7 @@ HANDLERS: dict[str, Callable[[Any], int]] = {
     "Report": lambda c: report([RunFolder.open(path) for path in c.folders]),
     "Compare": lambda c: compare([RunFolder.open(path) for path in c.folders]),
     "Demo": lambda c: demo(c.runs),
-    "Predict": lambda c: predict(RunFolder.open(c.folder), c.inputs, c.output),
+    "Predict": lambda c: predict(RunFolder.open(c.folder), c.inputs, c.output, accept_changed_code=c.accept_changed_code),
     "Resume": lambda c: resume(RunFolder.open(c.folder), accept_changed_code=c.accept_changed_code),
     "Audit": lambda c: audit(RunFolder.open(c.folder), c.claims),
 }

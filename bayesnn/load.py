@@ -39,24 +39,34 @@ class LoadedRun:
         """The committed draws of all chains: groups posterior, functions, sample_stats, observed_data, constant_data."""
         return read_tree(self.folder)
 
-    def predict(self, inputs: Any) -> dict[str, np.ndarray]:
+    def predict(self, inputs: Any, *, accept_changed_code: bool = False) -> dict[str, np.ndarray]:
         """Predict on new inputs with all draws of all chains, streamed, in original units.
 
         Args:
             inputs: [point, feature], not standardised, in the units of the training data.
+            accept_changed_code: Go on although the source of the run's own functions has changed.
 
         Returns:
             Classification: {"probability": [point, class]}. Regression: {"mean": [point], "scale": [point]}, mean and standard
             deviation of the mixture over draws, noise included.
 
         Raises:
-            UsageError: Inputs of the wrong shape or not finite, a run without draws, or one whose own code has changed.
+            UsageError: Inputs of the wrong shape or not finite, a run without draws, or one whose own code or data have changed.
         """
+        import jax
+
         from bayesnn.build import build_posterior
         from bayesnn.predict import predict
 
-        self.folder.check_sources()
-        return predict(build_posterior(self.config), self.tree["posterior"].to_dataset(), inputs)
+        self.folder.check_sources(accept_changed_code=accept_changed_code)
+        with jax.enable_x64(self.config.precision == "float64"):
+            posterior = build_posterior(self.config)
+            if posterior.dataset.hash != self.tree.attrs["data_sha256"]:
+                raise UsageError(
+                    f"{self.config.data.name} has changed since this run began, and with it the units of inputs and targets: "
+                    "restore it"
+                )
+            return predict(posterior, self.tree["posterior"].to_dataset(), inputs)
 
 
 def load_run(path: str | Path) -> LoadedRun:
