@@ -128,7 +128,7 @@ def test_a_flag_that_does_not_parse_is_told_with_the_nearest_one(words, hint, cl
 
 def test_flags_reach_the_configuration(cli, own, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(commands, "run", lambda *arguments: asked.append(arguments) or 0)
+    monkeypatch.setattr(commands, "run", lambda *arguments, **options: asked.append(arguments) or 0)
     flags = ["--draws", "3", "--chains", "1", "--warmup.steps", "0", "--sampler.step-size", "0.01", "--model.widths", "3", "2"]
     flags += ["--prior.layer-scales", "layer_0", "0.5", "--name", "mine", "--runs", tmp_path]
     assert cli("run", own("wine"), *flags).status == 0
@@ -137,6 +137,15 @@ def test_flags_reach_the_configuration(cli, own, tmp_path, monkeypatch):
     model, prior = c.MLP(widths=(3, 2)), c.GaussianPrior(layer_scales={"layer_0": 0.5})
     update = {"draws": 3, "chains": 1, "warmup": c.WarmUp(steps=0), "model": model, "prior": prior, "sampler": c.HMC()}
     assert config == SHORT.model_copy(update=update)
+
+
+def test_another_sampler_comes_with_settings_of_its_own(cli, refused, own, monkeypatch):
+    asked = []
+    monkeypatch.setattr(commands, "run", lambda experiment, config, *rest, **options: asked.append(config) or 0)
+    assert cli("run", own("wine"), "--sampler", "sgld", "--sampler.batch-size", "7").status == 0
+    assert asked[0].sampler == c.SGLD(batch_size=7)
+    assert "--sampler.max-num-doublings" in cli("run", own("wine"), "--sampler", "nuts", "--help").out
+    assert "unknown sampler 'nust'; did you mean 'nuts'?" in refused("run", own("wine"), "--sampler", "nust")
 
 
 def test_the_traceback_of_a_mistake_is_for_those_who_ask(cli):

@@ -83,6 +83,30 @@ def test_a_commit_names_draws_and_state_that_are_on_disk(halfway):
     assert commit.step == 10 + commit.draws
 
 
+def test_the_command_that_began_a_run_continues_it(halfway_copy, finished, own, cli, refused):
+    words = ["run", own("wine"), "--runs", halfway_copy.parent, "--resume-if-exists"]
+    assert "has another configuration" in refused(*words, "--seed", "3")
+    for _ in range(2):
+        assert cli(*words).status == 0
+        assert trees_are_equal(finished, halfway_copy)
+
+
+@pytest.mark.parametrize("sampler", ["nuts", "sgld", "optimise"])
+def test_every_sampler_resumes_bit_for_bit(sampler, tmp_path, own, cli, monkeypatch):
+    settings = {
+        "nuts": ["--draws", "20"],
+        "sgld": ["--draws", "20", "--sampler.batch-size", "16"],
+        "optimise": ["--draws", "1", "--thin", "5", "--sampler.batch-size", "16"],
+    }
+    words = ["run", own("wine"), "--runs", tmp_path, "--sampler", sampler, *settings[sampler]]
+    assert cli(*words, "--name", "whole").status == 0
+    with monkeypatch.context() as patch:
+        interrupt_in(patch, "warm-up" if sampler == "optimise" else "sampling", 3)
+        assert cli(*words, "--name", "parts").status == 130
+    assert cli("resume", tmp_path / "parts").status == 0
+    assert trees_are_equal(tmp_path / "whole", tmp_path / "parts")
+
+
 def test_resuming_with_other_versions_warns_and_records(halfway_copy, cli, monkeypatch):
     versions = manifest.versions() | {"jax": "0.0.1"}
     monkeypatch.setattr(manifest, "versions", lambda: versions)

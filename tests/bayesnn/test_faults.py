@@ -173,6 +173,12 @@ def test_a_second_interrupt_ends_at_once(tmp_path):
     assert commit_of(run).step == 20
 
 
+def test_a_run_goes_on_with_another_number_of_devices(halfway_copy, finished):
+    words = [sys.executable, "-m", "bayesnn.cli", "resume", str(halfway_copy)]
+    subprocess.run(words, cwd=ROOT, env={**os.environ, "JAX_NUM_CPU_DEVICES": "1"}, check=True)
+    assert trees_are_equal(halfway_copy, finished)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_before_the_first_commit_leaves_nothing(number, tmp_path):
     (tmp_path / "mine.py").write_text(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import orbax.checkpoint.experimental.v1 as orbax
@@ -98,6 +100,33 @@ def test_regression_is_predicted_in_original_units(line_run):
     np.testing.assert_allclose(predicted["scale"] ** 2, (scales**2).mean(0) + means.var(0), rtol=1e-3)  # of a difference
     assert np.all(np.abs(predicted["mean"] - 250) < 6 * 60)  # 100 + 30 x, whose standard deviation is 60
     np.testing.assert_allclose(scales, 0.1 * posterior.dataset.y_scale, rtol=TOLERANCE)
+
+
+def test_double_precision_is_kept_in_predictions(tmp_path, cli, own):
+    settings = ["--precision", "float64", "--draws", "3", "--warmup.steps", "0"]
+    assert cli("run", own("own_parts"), "--name", "line", "--runs", tmp_path, *settings).status == 0
+    run, x = load_run(tmp_path / "line"), np.random.default_rng(0).normal(5.0, 2.0, (48, 1))[40:]  # as `line` makes them
+    kept = run.tree["functions"]["mean"].mean(("chain", "draw"))
+    np.testing.assert_allclose(run.predict(x)["mean"], kept, rtol=1e-13)  # sums of six doubles; in single precision 1e-7
+
+
+def test_changed_code_or_data_predict_nothing(tmp_path, cli, refused, own):
+    rng = np.random.default_rng(0)
+    arrays = {"x_train": rng.normal(size=(30, 13)), "y_train": np.arange(30) % 3, "x_test": rng.normal(size=(9, 13))}
+    file = tmp_path / "mine.npz"
+    np.savez(file, y_test=np.arange(9) % 3, **arrays)
+    settings = ["--data.name", file, "--draws", "2", "--warmup.steps", "0"]
+    source = Path(own("").removesuffix(":")).read_text()
+    (tmp_path / "mine.py").write_text(source)
+    assert cli("run", f"{tmp_path}/mine.py:wine", "--runs", tmp_path, *settings).status == 0
+    np.savez(tmp_path / "x.npz", x=arrays["x_test"])
+    words = ["predict", tmp_path / "wine", tmp_path / "x.npz", "--output", tmp_path / "p.npz"]
+    assert cli(*words).status == 0
+    (tmp_path / "mine.py").write_text(source + "# a remark\n")
+    assert "--accept-changed-code" in refused(*words)
+    assert cli(*words, "--accept-changed-code").status == 0
+    np.savez(file, y_test=np.arange(9) % 3, **(arrays | {"x_train": arrays["x_train"] + 1}))
+    assert f"{file} has changed since this run began" in refused(*words, "--accept-changed-code")
 
 
 @pytest.mark.parametrize(
