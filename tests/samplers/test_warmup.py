@@ -1,0 +1,113 @@
+"""Warm-up: the step size and metric it finds, what it keeps, and that it stops and resumes like anything else."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from samplers import PerChain, finish, hmc, load_run, make_mesh, nuts, sample, save_run, sgld, start, window_adaptation
+from samplers.warmup import AdaptationState
+from tests.samplers.analytic import anisotropic, assert_covariance
+
+KNOWN = anisotropic()
+KEY = jax.random.key(5)
+NUM_CHAINS, NUM_STEPS = 4, 1000
+MESH = make_mesh(NUM_CHAINS, devices=jax.devices()[:1])
+KERNELS = {
+    "hmc": hmc(KNOWN.target, step_size=0.01, trajectory_length=np.pi / 2),  # a quarter period once the metric is right
+    "nuts": nuts(KNOWN.target, step_size=10.0),
+}
+
+
+def run(kernel, num_steps, **options):
+    return sample(KEY, kernel, KNOWN.positions(NUM_CHAINS), KNOWN.batch, num_steps=num_steps, mesh=MESH, **options)
+
+
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("target_rate", [0.8, 0.9])
+def test_finds_step_size_and_metric(name, target_rate):
+    kernel = KERNELS[name]
+    warmup = window_adaptation(kernel, num_steps=NUM_STEPS, target_acceptance_rate=target_rate)
+    finished = finish(warmup, run(warmup.kernel, NUM_STEPS, save=None).run)
+    assert isinstance(finished.tuning, PerChain)
+    assert int(finished.phase) == 1
+    result = run(kernel, 1500, run=finished)
+    # Dual averaging averages log step sizes, whose acceptance rate lies above the mean of rates: the lower the target, the more
+    # (0.65 ends at 0.75 to 0.78, as in Stan); at 0.8 some 0.05 is left of it.
+    assert abs(result.info.acceptance_rate.mean() - target_rate) < 0.1
+    # A variance from the last window of some 450 draws has a relative error of sqrt(2 / 450) = 0.07 at the least, times 5; Stan
+    # shrinks it towards 1e-3 by 5 / 455.
+    ratio = finished.tuning.tuning.inverse_mass_matrix / np.diag(KNOWN.covariance)
+    assert np.abs(np.log(ratio)).max() < 5 * np.sqrt(2 / 450) * np.sqrt(2)  # successive draws are correlated, half as many count
+    assert_covariance(result.draws, KNOWN.mean, KNOWN.covariance)
+
+
+def test_identity_metric_adapts_the_step_size_alone():
+    kernel = KERNELS["nuts"]
+    warmup = window_adaptation(kernel, num_steps=300, metric="identity")
+    finished = finish(warmup, run(warmup.kernel, 300, save=None).run)
+    np.testing.assert_array_equal(finished.tuning.tuning.inverse_mass_matrix, np.ones(NUM_CHAINS))
+    assert abs(run(kernel, 500, run=finished).info.acceptance_rate.mean() - 0.8) < 0.1
+
+
+def test_keeps_no_history():
+    def state(num_steps):
+        kernel = window_adaptation(KERNELS["hmc"], num_steps=num_steps).kernel
+        position = jax.tree.map(lambda x: x[0], KNOWN.positions(1))
+        return jax.eval_shape(kernel.init, KEY, position, KNOWN.batch, kernel.initial_tuning)
+
+    assert jax.tree.map(jnp.shape, state(100)) == jax.tree.map(jnp.shape, state(10_000))
+
+
+def test_resumes_from_disk_in_the_middle_and_after_the_end(tmp_path):
+    kernel = KERNELS["hmc"]
+    warmup = window_adaptation(kernel, num_steps=60)
+    whole = run(warmup.kernel, 60)
+    half = run(warmup.kernel, 30)
+    save_run(tmp_path / "half", half.run)
+    like = jax.eval_shape(lambda: start(KEY, warmup.kernel, KNOWN.positions(NUM_CHAINS), KNOWN.batch, mesh=MESH))
+    rest = run(warmup.kernel, 30, run=load_run(tmp_path / "half", like))
+    np.testing.assert_array_equal(np.concatenate([half.draws, rest.draws], axis=1), whole.draws)
+    jax.tree.map(np.testing.assert_array_equal, rest.run.state, whole.run.state)
+
+    sampled = run(kernel, 20, run=finish(warmup, whole.run))
+    part = run(kernel, 10, run=finish(warmup, rest.run))
+    save_run(tmp_path / "part", part.run)
+    continued = run(kernel, 10, run=load_run(tmp_path / "part", jax.eval_shape(lambda: part.run)))
+    np.testing.assert_array_equal(np.concatenate([part.draws, continued.draws], axis=1), sampled.draws)
+    assert int(continued.run.step) == 80
+
+
+def test_trajectories_grow_over_the_first_half():
+    kernel = hmc(KNOWN.target, step_size=0.1, trajectory_length=1.0, jitter=0.0)
+    lengths = []
+
+    def step(key, state, batch, tuning, step):
+        lengths.append(float(tuning.trajectory_length))
+        return kernel.step(key, state, batch, tuning, step)
+
+    warmup = window_adaptation(kernel._replace(step=step), num_steps=10).kernel
+    position, tuning = jax.tree.map(lambda x: x[0], KNOWN.positions(1)), warmup.initial_tuning
+    state = warmup.init(KEY, position, KNOWN.batch, tuning)
+    for number in range(10):
+        state, _ = warmup.step(jax.random.fold_in(KEY, number), state, KNOWN.batch, tuning, jnp.int32(number))
+    np.testing.assert_allclose(lengths, [0.2, 0.4, 0.6, 0.8, 1, 1, 1, 1, 1, 1], rtol=1e-6)  # a rounding or two in float32
+    assert isinstance(state, AdaptationState)
+    assert int(state.step) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"num_steps": 0}, "at least one step, got num_steps=0"),
+        ({"target_acceptance_rate": 1.0}, "target_acceptance_rate must be between 0 and 1, got 1.0"),
+        ({"metric": "dense"}, "metric must be one of .*, got 'dense'"),
+        ({"kernel": sgld(KNOWN.target, step_size=0.1)}, "this kernel has no inverse_mass_matrix to adapt"),
+    ],
+)
+def test_checks_its_arguments(options, match):
+    options = {"kernel": KERNELS["hmc"], "num_steps": 10} | options
+    with pytest.raises(ValueError, match=match):
+        window_adaptation(options.pop("kernel"), **options)
