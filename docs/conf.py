@@ -15,7 +15,12 @@ sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 # What the pages' cells inherit: the devices and compilation cache of the command line, `bayesnn` itself, lines of fixed length.
 prepare()
 os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TTY_COMPATIBLE": "0"}
+os.environ |= {"COLUMNS": "88", "NO_COLOR": "1", "TTY_COMPATIBLE": "0"}
+# Kernels read no start-up files of the user's, and do not warn that their local sockets are not encrypted.
+PROFILE = Path(__file__).parent / "_build" / ".ipython" / "profile_default"
+PROFILE.mkdir(parents=True, exist_ok=True)
+(PROFILE / "ipython_kernel_config.py").write_text("c.IPKernelApp.log_level = 'ERROR'\n")
+os.environ["IPYTHONDIR"] = str(PROFILE.parent)
 
 project = "bayesnn"
 author = "The bayesnn developers"
