@@ -11,7 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from samplers import Batch, Kernel, Target, Tempering, hmc, minibatch, nuts, optimise, pad_batch, rmsprop, sgld, window_adaptation
+from samplers import (
+    Batch,
+    Kernel,
+    Target,
+    Tempering,
+    adjusted_mclmc,
+    barker,
+    dynamic_hmc,
+    ghmc,
+    hmc,
+    mala,
+    mclmc,
+    minibatch,
+    nuts,
+    optimise,
+    pad_batch,
+    rmsprop,
+    sghmc,
+    sgld,
+    sgnht,
+    window_adaptation,
+)
 
 # Fields of Info that a kernel without a Metropolis step leaves NaN.
 NO_METROPOLIS = frozenset({"acceptance_rate", "energy", "energy_error", "kinetic_temperature"})
@@ -34,6 +55,7 @@ class Row:
         nan: Fields of Info that are always NaN.
         caches_density: Its state holds densities, which belong to the temperature that made them.
         has_whole_data: It sees all data at every step, and so can share them between devices.
+        thin: Steps for a draw in tests of its stationary law: one for trajectories, more for random walks.
         is_random: Its draws depend on the key.
         change: A change of the tuning that changes the draws.
     """
@@ -46,6 +68,7 @@ class Row:
     nan: frozenset[str] = NO_METROPOLIS
     caches_density: bool = False
     has_whole_data: bool = True
+    thin: int = 1
     is_random: bool = True
     change: Callable[[Any], Any] = halve_step_size
 
@@ -59,6 +82,38 @@ def make_hmc(target: Target, step_size: float, tempering: Tempering) -> Kernel:
 
 def make_nuts(target: Target, step_size: float, tempering: Tempering) -> Kernel:
     return nuts(target, step_size=step_size, max_num_doublings=4, tempering=tempering)
+
+
+def make_mala(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return mala(target, step_size=step_size, tempering=tempering)
+
+
+def make_barker(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return barker(target, step_size=step_size, tempering=tempering)
+
+
+def make_ghmc(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return ghmc(target, step_size=step_size, tempering=tempering)
+
+
+def make_dynamic_hmc(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return dynamic_hmc(target, step_size=step_size, trajectory_length=4 * step_size, tempering=tempering)
+
+
+def make_adjusted_mclmc(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return adjusted_mclmc(target, step_size=step_size, trajectory_length=4 * step_size, tempering=tempering)
+
+
+def make_mclmc(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return mclmc(target, step_size=step_size, decoherence_length=10 * step_size, tempering=tempering)
+
+
+def make_sghmc(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return sghmc(target, step_size=step_size, friction=1.0, tempering=tempering)
+
+
+def make_sgnht(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return sgnht(target, step_size=step_size, friction=1.0, tempering=tempering)
 
 
 def make_sgld(target: Target, step_size: float, tempering: Tempering) -> Kernel:
@@ -93,6 +148,34 @@ ROWS = {
         nan=frozenset({"energy_error", "kinetic_temperature"}),
         caches_density=True,
     ),
+    "mala": Row(make_mala, is_exact=True, step_size=0.1, nan=frozenset(), caches_density=True, thin=10),
+    "barker": Row(
+        make_barker,
+        is_exact=True,
+        step_size=0.1,
+        nan=frozenset({"energy", "energy_error", "kinetic_temperature"}),
+        caches_density=True,
+        thin=10,
+    ),
+    "ghmc": Row(make_ghmc, is_exact=True, step_size=0.1, nan=frozenset(), caches_density=True, thin=10),
+    "dynamic hmc": Row(make_dynamic_hmc, is_exact=True, step_size=0.1, num_gradients=None, nan=frozenset(), caches_density=True),
+    "adjusted mclmc": Row(
+        make_adjusted_mclmc,
+        is_exact=True,
+        step_size=0.5,
+        num_gradients=None,
+        nan=frozenset({"energy", "kinetic_temperature"}),
+        caches_density=True,
+    ),
+    "mclmc": Row(
+        make_mclmc,
+        step_size=0.5,
+        num_gradients=2.0,
+        nan=frozenset({"acceptance_rate", "energy", "kinetic_temperature"}),
+        caches_density=True,
+    ),
+    "sghmc": Row(make_sghmc, step_size=0.1, nan=NO_METROPOLIS - {"kinetic_temperature"}),
+    "sgnht": Row(make_sgnht, step_size=0.1, nan=NO_METROPOLIS - {"kinetic_temperature"}),
     "sgld": Row(make_sgld),
     "sgld, minibatch": Row(
         lambda target, step_size, tempering: sgld(target, step_size=step_size, batch_size=8, tempering=tempering),
@@ -113,6 +196,9 @@ ROWS = {
     ),
 }
 
+
+# Of each kind one, whose layouts the quick suite tests; the slow suite tests those of all.
+QUICK = {"hmc", "nuts warm-up", "sgld, minibatch", "sgld, rmsprop"}
 
 # One entry for each time that JAX traces the network's prior.
 TRACES: list[None] = []

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from samplers import Info, Tempering, load_run, make_mesh, moments, sample, save_run, start
-from tests.samplers.rows import NETWORK, ROWS, TRACES, network_batch, network_positions
+from tests.samplers.rows import NETWORK, QUICK, ROWS, TRACES, network_batch, network_positions
 
 KEY = jax.random.key(3)
 # Divides over none of 2, 4 and 8 devices.
@@ -18,10 +18,16 @@ TEMPERING = Tempering.at(0.7, 0.9)
 NUM_STEPS = 6  # two epochs of minibatches
 
 slow = pytest.mark.slow
-every_row = pytest.mark.parametrize("row", ROWS.values(), ids=ROWS.keys())
-every_row_of_whole_data = pytest.mark.parametrize(
-    "row", [row for row in ROWS.values() if row.has_whole_data], ids=[name for name, row in ROWS.items() if row.has_whole_data]
-)
+
+
+def params(rows, slow_rows=()):
+    return [pytest.param(row, id=name, marks=slow if name in slow_rows else ()) for name, row in rows.items()]
+
+
+whole_data = {name: row for name, row in ROWS.items() if row.has_whole_data}
+every_row = pytest.mark.parametrize("row", params(ROWS))
+every_layout = pytest.mark.parametrize("row", params(ROWS, ROWS.keys() - QUICK))
+every_layout_of_data = pytest.mark.parametrize("row", params(whole_data, ROWS.keys() - QUICK))
 
 
 def identity(position, arrays):
@@ -111,13 +117,13 @@ def test_info_says_what_it_documents(row, reference):
         np.testing.assert_array_equal(info.num_gradients, np.float32(row.num_gradients))
 
 
-@every_row
+@every_layout
 @pytest.mark.parametrize("num_devices", [pytest.param(2, marks=slow), pytest.param(4, marks=slow), 8])
 def test_devices_change_no_bit(row, num_devices, reference):
     assert_same_bits(run_network(row, mesh=on_devices(num_devices)), reference(row))
 
 
-@every_row
+@every_layout
 def test_chains_beside_it_change_no_bit_of_a_chain(row, reference):
     positions = chains(network_positions(NUM_CHAINS), slice(4, 5))
     alone = sample(
@@ -144,7 +150,7 @@ def test_length_of_chunks_changes_no_bit(row, chunk_seconds, lengths, reference)
     assert_same_bits((draws, info, chunks[-1].run), (reference(row).draws, reference(row).info, reference(row).run))
 
 
-@every_row_of_whole_data
+@every_layout_of_data
 @pytest.mark.parametrize(("num_devices", "data"), [(4, 2), pytest.param(4, 4, marks=slow), pytest.param(8, 8, marks=slow)])
 def test_devices_that_share_the_data_change_no_bit(row, num_devices, data, reference):
     assert_same_bits(run_network(row, mesh=on_devices(num_devices, data=data)), reference(row))
