@@ -119,9 +119,13 @@ def _read_shard(shard: Shard, commit: Commit) -> xr.DataTree:
     try:
         tree = xr.open_datatree(shard.draws.path, engine="zarr", consolidated=False)
         layers = tree.attrs.get("layers")
+        variables: dict[str, list[str]] = {}
+        for array in tree.attrs[ARRAYS]:  # in the order of the model: xarray's is that of the file system, and sums depend on it
+            group, _, variable = array.partition("/")
+            variables.setdefault(group, []).append(variable)
         groups = {}
-        for name, node in tree.children.items():
-            dataset = node.to_dataset()
+        for name, wanted in variables.items():
+            dataset = tree[name].to_dataset()[wanted]
             if "draw" in dataset.dims:
                 chains = np.arange(shard.first_chain, shard.first_chain + shard.num_chains)
                 dataset = dataset.isel(draw=slice(commit.draws)).assign_coords(chain=chains, draw=np.arange(commit.draws))
