@@ -233,3 +233,10 @@ def test_public_names_are_there():
     assert all(getattr(bayesnn, name) is not None for name in bayesnn.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = bayesnn.nothing
+
+
+def test_variables_are_read_in_the_order_of_the_model(finished):
+    """Not in that of the file system, on which the last bits of an audit would then depend."""
+    tree = load_run(finished).tree
+    assert list(tree["posterior"].data_vars) == ["layer_0.bias", "layer_0.kernel", "layer_1.bias", "layer_1.kernel"]
+    assert list(tree.children) == ["posterior", "functions", "sample_stats", "constant_data", "observed_data"]
