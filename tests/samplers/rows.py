@@ -166,6 +166,7 @@ ROWS = {
         num_gradients=None,
         nan=frozenset({"energy", "kinetic_temperature"}),
         caches_density=True,
+        thin=4,
     ),
     "mclmc": Row(
         make_mclmc,
