@@ -44,8 +44,8 @@ def test_an_interrupted_run_keeps_its_draws_and_says_how_to_go_on(halfway):
 
 
 @pytest.mark.parametrize("phase", ["warm-up", "sampling"])
-def test_resumed_draws_are_those_of_an_uninterrupted_run(phase, finished, tmp_path, own, cli, monkeypatch):
-    path = tmp_path / "wine"
+def test_resumed_draws_are_those_of_an_uninterrupted_run(phase, finished_copy, tmp_path, own, cli, monkeypatch):
+    path = tmp_path / "again"
     with monkeypatch.context() as patch:
         interrupt_in(patch, phase, 3)
         status, out, _ = cli("run", own("wine"), "--name", path.name, "--runs", path.parent)
@@ -55,10 +55,11 @@ def test_resumed_draws_are_those_of_an_uninterrupted_run(phase, finished, tmp_pa
     assert before.phase == (phase == "sampling")
     status, out, err = cli("resume", path)
     assert (status, err) == (0, "")
-    assert trees_are_equal(finished, path)
+    assert trees_are_equal(finished_copy, path)
     assert RunFolder(path).status["state"] == "complete"
-    cli("audit", path), cli("audit", finished)
-    assert (path / "findings.json").read_bytes() == (finished / "findings.json").read_bytes()
+    for folder in (path, finished_copy):
+        cli("audit", folder)
+    assert (path / "findings.json").read_bytes() == (finished_copy / "findings.json").read_bytes()
 
 
 def test_resuming_a_complete_run_does_nothing_and_says_so(finished_copy, cli):

@@ -133,13 +133,18 @@ def test_an_undamaged_copy_is_continued(halfway_copy, cli):
         "store gone",
     ],
 )
-@pytest.mark.parametrize("words", [["audit", "RUN"], ["predict", "RUN", "x.npz"]], ids=["audit", "predict"])
-def test_damaged_draws_are_not_read(words, break_it, message, finished_copy, refused, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    np.savez("x.npz", x=np.zeros((2, 13)))
+def test_damaged_draws_are_not_read(break_it, message, finished_copy, refused):
     break_it(finished_copy)
-    assert message in refused(*[finished_copy if word == "RUN" else word for word in words])
-    assert not (tmp_path / "predictions.npz").exists()
+    assert message in refused("audit", finished_copy)
+    assert not (finished_copy / "findings.json").exists()
+
+
+def test_damaged_draws_are_not_used(finished_copy, refused, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 13)))
+    flip(block(finished_copy))
+    message = refused("predict", finished_copy, tmp_path / "x.npz", "--output", tmp_path / "p.npz")
+    assert "the draw store" in message
+    assert not (tmp_path / "p.npz").exists()
 
 
 def test_status_is_for_people_and_is_written_anew(halfway_copy, cli):
