@@ -75,7 +75,7 @@ def _converge(claim: str, what: str, evidence: Evidence, table: xr.Dataset | Non
             "but slow mixing does not look like this: some chains are somewhere else. Find out what keeps them apart."
         )
         return Finding(claim, "health", "fail", gross, _share_interval(gross, table), gross_bound, note)
-    bounds = table["share_largest"].values + MARGIN
+    bounds = np.minimum(table["share_largest"].values + MARGIN, 1)
     beyond = table["share"].values > bounds
     shown = int(np.argmax(beyond))  # the first threshold that is passed too often, else the first
     value, bound = float(table["share"][shown]), float(bounds[shown])

@@ -102,7 +102,7 @@ def _scores(
     """Turn shares into normal scores, nearly linear in the logarithm of time, and continue them where events are too rare."""
     score = ndtri(np.clip(share, 0.5 / repetitions, 1 - 0.5 / repetitions))
     first = int(np.argmax(share * repetitions >= RARE))
-    if first + 1 < len(share):
+    if 0 < first < len(share) - 1:
         slope = (score[first + 1] - score[first]) / (log_time[first + 1] - log_time[first])
         score[:first] = score[first] + max(slope, 0) * (log_time[:first] - log_time[first])
     return score

@@ -168,7 +168,8 @@ def _dataset(
         if array.ndim != len(leading) + len(trailing):
             raise ValueError(f"{name} must have dimensions ({', '.join((*leading, *trailing))}), got shape {array.shape}")
         variables[name] = ((*leading, *trailing), array)
-    return xr.Dataset(variables)
+    dataset = xr.Dataset(variables)
+    return dataset.assign_coords({dim: np.arange(dataset.sizes[dim]) for dim in SAMPLE_DIMS if dim in dataset.sizes})
 
 
 def _check_choice(what: str, value: Any, choices: Sequence[str]) -> None:

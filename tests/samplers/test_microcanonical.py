@@ -1,0 +1,128 @@
+"""MCLMC: its bias is what the energy error says, and its warm-up finds step sizes that float32 would hide."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from samplers import adjusted_mclmc, finish, mclmc, mclmc_adaptation, sample
+from samplers.isokinetic import _kick
+from tests.samplers.analytic import Analytic, anisotropic, assert_covariance, assert_law, flat, gaussian
+
+KEY = jax.random.key(11)
+NUM_CHAINS = 4
+
+
+def with_offset(known: Analytic, offset: float) -> Analytic:
+    """The same law, its log density off by a constant, as the density of much data is."""
+    log_prior = known.target.log_prior
+
+    def shifted(position, constants):
+        return log_prior(position, constants) + offset
+
+    return dataclasses.replace(known, target=known.target._replace(log_prior=shifted))
+
+
+def warm_up(known: Analytic, step_size: float, **options):
+    kernel = mclmc(known.target, step_size=step_size, decoherence_length=2.0)
+    warmup = mclmc_adaptation(kernel, **options)
+    num_steps = options["num_steps"]
+    run = sample(KEY, warmup.kernel, known.positions(NUM_CHAINS), known.batch, num_steps=num_steps, save=None).run
+    return kernel, finish(warmup, run)
+
+
+def variance_ratio(known: Analytic, step_size: float) -> float:
+    kernel = mclmc(known.target, step_size=step_size, decoherence_length=3.0)
+    result = sample(KEY, kernel, known.positions(8), known.batch, num_steps=20_000, thin=4)
+    return float(np.mean(flat(result.draws).var(axis=(0, 1)) / np.diag(known.covariance)))
+
+
+def test_kick_is_a_rotation_that_keeps_its_digits():
+    """Against the textbook formulas in float64, for gradients small and large; the unit length to rounding."""
+    rng = np.random.default_rng(0)
+    direction = rng.normal(size=50)
+    direction /= np.linalg.norm(direction)
+    for size in (1e-3, 1.0, 1e4):
+        gradient = rng.normal(size=50)
+        gradient *= size / np.linalg.norm(gradient)
+        turned, change = _kick(jnp.float32(direction), jnp.float32(gradient), jnp.float32(0.3))
+        angle = 0.3 * size / 49
+        towards, cosine = gradient / size, gradient @ direction / size
+        length = np.cosh(angle) + cosine * np.sinh(angle) if angle < 100 else (1 + cosine) / 2  # times e^angle
+        sinh, cosh = (np.sinh(angle), np.cosh(angle)) if angle < 100 else (0.5, 0.5)
+        exact = (direction + towards * (sinh + cosine * (cosh - 1))) / length
+        exact_change = 49 * (np.log(length) + (0 if angle < 100 else angle))
+        np.testing.assert_allclose(np.linalg.norm(turned), 1, rtol=1e-6)  # float32 has 6e-8 a rounding, some dozens here
+        if angle < 100:
+            np.testing.assert_allclose(turned, exact, atol=2e-6)
+        np.testing.assert_allclose(change, exact_change, rtol=1e-5, atol=1e-9)
+
+
+def test_bias_vanishes_with_the_step_size():
+    """Unadjusted, at a large step the variance is off by far more than its Monte Carlo error; at a small one it is right."""
+    known = gaussian(np.zeros(10), np.eye(10))
+    assert abs(variance_ratio(known, 7.0) - 1) > 0.08
+    kernel = mclmc(known.target, step_size=1.0, decoherence_length=3.0)
+    result = sample(KEY, kernel, known.positions(NUM_CHAINS), known.batch, num_steps=10_000)
+    assert_covariance(result.draws[:, ::2], known.mean, known.covariance)
+
+
+def test_accept_step_removes_the_bias():
+    known = gaussian(np.zeros(10), np.eye(10))
+    kernel = adjusted_mclmc(known.target, step_size=5.0, trajectory_length=5.0)
+    result = sample(KEY, kernel, known.positions(NUM_CHAINS), known.batch, num_steps=6_000)
+    assert result.info.acceptance_rate.mean() < 0.97  # the test is of a step that errs
+    assert_law(result.draws, known)
+
+
+@pytest.mark.parametrize("start", [1e-3, 0.3, 50.0])
+@pytest.mark.parametrize("is_diagonal", [False, True])
+def test_warm_up_finds_the_energy_variance(start, is_diagonal):
+    known = anisotropic()
+    kernel, run = warm_up(known, start, num_steps=3_000, is_diagonal=is_diagonal)
+    result = sample(KEY, kernel, None, known.batch, num_steps=2_000, run=run)
+    found = np.mean(result.info.energy_error**2, axis=1) / 10
+    # The estimate remembers 150 steps of a quantity with a relative spread of about 4 (a chi-square, to the sixth power).
+    assert np.all((found > 5e-4 / 4) & (found < 5e-4 * 4)), found
+    if is_diagonal:
+        ratio = run.tuning.tuning.inverse_mass_matrix / np.diag(known.covariance)
+        assert np.all((ratio > 0.5) & (ratio < 2)), ratio
+        np.testing.assert_allclose(run.tuning.tuning.decoherence_length, np.sqrt(10), rtol=1e-5)
+
+
+def test_warm_up_does_not_freeze_on_rounding():
+    """At a log density of -1e7 float32 rounds energies to whole nats, far above the wanted errors: no step size is small enough.
+
+    A tuner that takes rounding for the integrator's error halves and halves the step (the control: the same arithmetic with
+    nothing subtracted)."""
+    known = with_offset(anisotropic(), -1e7)
+    _, run = warm_up(known, 0.3, num_steps=800)
+    assert np.all(run.tuning.tuning.step_size > 0.3)
+    small = mclmc(known.target, step_size=0.1, decoherence_length=2.0)
+    errors = sample(KEY, small, known.positions(NUM_CHAINS), known.batch, num_steps=200, save=None).info.energy_error
+    assert np.mean(errors**2) / 10 > 10 * 5e-4  # a step that errs by nothing seems to err too much
+
+
+def test_step_that_explodes_is_undone():
+    known = anisotropic()
+    kernel = mclmc(known.target, step_size=1e6, decoherence_length=2.0)
+    result = sample(KEY, kernel, known.positions(NUM_CHAINS), known.batch, num_steps=5)
+    assert result.info.is_divergent.all()
+    assert result.info.is_finite.all()
+    np.testing.assert_array_equal(result.draws[:, 0], result.draws[:, -1])
+
+
+def test_one_dimension_is_refused():
+    known = gaussian(np.zeros(1), np.eye(1))
+    with pytest.raises(ValueError, match="two or more dimensions"):
+        sample(KEY, mclmc(known.target, step_size=1.0, decoherence_length=1.0), jnp.zeros((2, 1)), known.batch, num_steps=1)
+
+
+def test_adaptation_is_for_mclmc():
+    known = anisotropic()
+    with pytest.raises(ValueError, match="window_adaptation"):
+        mclmc_adaptation(adjusted_mclmc(known.target, step_size=1.0, trajectory_length=1.0), num_steps=10)
