@@ -156,6 +156,17 @@ def test_devices_that_share_the_data_change_no_bit(row, num_devices, data, refer
     assert_same_bits(run_network(row, mesh=on_devices(num_devices, data=data)), reference(row))
 
 
+@every_layout
+def test_runs_in_double_precision(row):
+    def one_step(dtype):
+        kernel, positions, batch = row.kernel(NETWORK), network_positions(2, dtype), network_batch(dtype)
+        return sample(KEY, kernel, positions, batch, num_steps=1, mesh=on_devices(1)).draws
+
+    with jax.enable_x64(True):
+        draws = one_step(jnp.float64)
+    assert all(x.dtype == np.float64 and np.isfinite(x).all() for x in jax.tree.leaves(draws))
+
+
 @slow
 @every_row
 def test_vmapped_chains_agree_to_rounding(row, reference):
