@@ -227,10 +227,14 @@ def network_batch(dtype: Any = jnp.float32) -> Batch:
     return pad_batch(batch, 24)
 
 
-def network_positions(num_chains: int, dtype: Any = jnp.float32) -> Any:
-    """Starts of a network of 3 inputs and 64 hidden units, a nested pytree of 320 numbers."""
+def network_positions(num_chains: int, dtype: Any = jnp.float32, num_hidden: int = 64) -> Any:
+    """Starts of a network of 3 inputs, a nested pytree of 5 numbers for each hidden unit.
+
+    The 1280 bytes of 64 units matter: XLA compiles loops over less than a kilobyte into one function if nothing in them waits for
+    other devices, and then rounds otherwise than where devices share the data.
+    """
     rng = np.random.default_rng(2)
-    shapes = {"hidden": {"kernel": (3, 64), "bias": (64,)}, "out": [(64,)]}
+    shapes = {"hidden": {"kernel": (3, num_hidden), "bias": (num_hidden,)}, "out": [(num_hidden,)]}
     return jax.tree.map(
         lambda shape: jnp.asarray(0.3 * rng.normal(size=(num_chains, *shape)), dtype),
         shapes,

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samplers import Info, Tempering, load_run, make_mesh, moments, sample, save_run, start
+from samplers import Info, Tempering, load_run, make_mesh, moments, rmsprop, sample, save_run, sgld, start
 from tests.samplers.rows import NETWORK, QUICK, ROWS, TRACES, network_batch, network_positions
 
 KEY = jax.random.key(3)
@@ -121,6 +121,17 @@ def test_info_says_what_it_documents(row, reference):
 @pytest.mark.parametrize("num_devices", [pytest.param(2, marks=slow), pytest.param(4, marks=slow), 8])
 def test_devices_change_no_bit(row, num_devices, reference):
     assert_same_bits(run_network(row, mesh=on_devices(num_devices)), reference(row))
+
+
+def test_devices_change_no_bit_of_a_tiny_position():
+    """Fused with the arrays of all chains, the average of squares of RMSProp is rounded in one way or another."""
+    kernel = sgld(NETWORK, step_size=0.01, preconditioner=rmsprop(num_data=21, without_divergence=True), tempering=TEMPERING)
+
+    def run(mesh):
+        positions = network_positions(NUM_CHAINS, num_hidden=4)
+        return sample(KEY, kernel, positions, network_batch(), num_steps=NUM_STEPS, mesh=mesh)
+
+    assert_same_bits(run(on_devices(8)), run(on_devices(1)))
 
 
 @every_layout
