@@ -22,7 +22,6 @@ from bayesnn.interrupts import ending_at_once
 
 DESCRIPTION = "Sample Bayesian posteriors of neural networks, and audit the draws. With --debug, errors say where they come from."
 SAMPLER = "Sample with this sampler of `bayesnn list`; --help after it shows its settings."
-RESUME_IF_EXISTS = "Continue the run if its folder exists: the same command then serves a job that may be restarted."
 FLAGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
 UNCHECKED = ConstructorRegistry()
 Folder = Annotated[Positional[Path], arg(metavar="FOLDER")]
@@ -57,6 +56,22 @@ class Run:
     """Folder below --runs; by default the experiment's name."""
     runs: Path = Path("runs")
     """Where run folders live."""
+    resume_if_exists: bool = False
+    """Continue the run if its folder exists: the same command then serves a job that may be restarted."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """Say what a run would cost, before anything runs. `bayesnn plan NAME --help` shows every setting of NAME."""
+
+    experiment: Positional[str]
+    """A name of `bayesnn list`, or path/to/file.py:function."""
+    hardware: str = "here"
+    """Named hardware, or `here`: draws are timed for a second on this machine."""
+    devices: int = 1
+    """Number of devices of the named hardware."""
+    efficiency: float = 0.3
+    """Share of their peak throughput that gradients reach: an assumption; small networks reach far less."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,7 +132,7 @@ class Demo:
     """Where run folders live."""
 
 
-type Command = List | Run | Resume | Audit | Report | Compare | Predict | Demo
+type Command = List | Run | Plan | Resume | Audit | Report | Compare | Predict | Demo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -132,6 +147,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with ending_at_once():
             return _dispatch([word for word in words if word != "--debug"])
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         message = _message(error)
         if debug or message is None:
@@ -144,8 +162,8 @@ def _dispatch(words: list[str]) -> int:
     names = {command.__name__.lower(): command for command in Command.__value__.__args__}
     if words and not words[0].startswith("-") and words[0] not in names:
         raise UsageError(f"unknown command {words[0]!r}{did_you_mean(words[0], names)}")
-    if words[:1] == ["run"] and words[1:2] not in (["-h"], ["--help"]):
-        return _run(words[1:])
+    if words[:1] in (["run"], ["plan"]) and words[1:2] not in (["-h"], ["--help"]):
+        return _with_experiment(names[words[0]], words[1:])
     union: Any = Command.__value__
     command = tyro.cli(union, args=words or ["--help"], prog="bayesnn", description=DESCRIPTION, config=FLAGS[1:])
     from bayesnn import commands
@@ -153,9 +171,11 @@ def _dispatch(words: list[str]) -> int:
     return commands.HANDLERS[type(command).__name__](command)
 
 
-def _run(words: list[str]) -> int:
+def _with_experiment(command: type[Run | Plan], words: list[str]) -> int:
+    """Run or plan an experiment: options of the command's own, and every setting of this experiment."""
+    name = command.__name__.lower()
     if not words or words[0].startswith("-"):
-        raise UsageError("run needs an experiment as its first word: bayesnn run EXPERIMENT; `bayesnn list` shows them")
+        raise UsageError(f"{name} needs an experiment as its first word: bayesnn {name} EXPERIMENT; `bayesnn list` shows them")
     from bayesnn import commands
     from bayesnn.experiments import load_experiment
 
@@ -165,26 +185,23 @@ def _run(words: list[str]) -> int:
     if chosen := _chosen_sampler(words[1:]):
         config = config.model_copy(update={"sampler": chosen()})
     options = dataclasses.make_dataclass(
-        "RunOptions",
+        f"{command.__name__}Options",
         [
-            ("name", Annotated[str, arg(help="Folder below --runs; by default the experiment's name.")], ""),
-            ("runs", Annotated[Path, arg(help="Where run folders live.")], Path("runs")),
+            ("own", Annotated[command, arg(name="")], command(experiment)),
             ("sampler", Annotated[str, arg(help=SAMPLER)], config.sampler.kind),
-            ("resume_if_exists", Annotated[bool, arg(help=RESUME_IF_EXISTS)], False),
             ("config", Annotated[RunConfig, arg(name="")], config),
         ],
         frozen=True,
     )
     parsed: Any = tyro.cli(
         options,
-        args=words[1:],
-        prog=f"bayesnn run {experiment}",
-        description=f"Sample {experiment}.",
+        args=[experiment, *words[1:]],
+        prog=f"bayesnn {name}",
+        description=command.__doc__,
         config=FLAGS,
         registry=UNCHECKED,
     )
-    checked = parse(parsed.config.model_dump(), experiment)
-    return commands.run(experiment, checked, parsed.name, parsed.runs, resume_if_exists=parsed.resume_if_exists)
+    return commands.HANDLERS[command.__name__](parsed.own, parse(parsed.config.model_dump(), experiment))
 
 
 def _chosen_sampler(words: list[str]) -> type[Frozen] | None:

@@ -47,7 +47,7 @@ def prepare(threads: int | None = None) -> None:
         os.environ.setdefault(name, value)
 
 
-def run(experiment: str, config: RunConfig, name: str, runs: Path, *, resume_if_exists: bool = False) -> int:
+def run(experiment: str, config: RunConfig, name: str, runs: Path, *, resume_if_exists: bool) -> int:
     """Sample an experiment into a new folder; or continue the one that the same command began."""
     path = runs / (name or default_name(experiment))
     if resume_if_exists and path.exists():
@@ -267,7 +267,19 @@ def _named(registry: Any, name: str, what: str) -> Any:
     return registry[name]
 
 
-HANDLERS: dict[str, Callable[[Any], int]] = {
+def plan(config: RunConfig, hardware: str, devices: int, efficiency: float) -> int:
+    """Print what a run would cost."""
+    prepare()
+    from bayesnn.plan import make_plan, print_plan
+
+    print_plan(console(), make_plan(config, hardware, devices, efficiency), hardware, devices)
+    return 0
+
+
+# Commands that take an experiment get its checked configuration, too.
+HANDLERS: dict[str, Callable[..., int]] = {
+    "Run": lambda c, config: run(c.experiment, config, c.name, c.runs, resume_if_exists=c.resume_if_exists),
+    "Plan": lambda c, config: plan(config, c.hardware, c.devices, c.efficiency),
     "List": lambda c: list_all(),
     "Report": lambda c: report([RunFolder.open(path) for path in c.folders]),
     "Compare": lambda c: compare([RunFolder.open(path) for path in c.folders]),

@@ -1,0 +1,238 @@
+"""What a run will cost, before anything runs: parameters, FLOPs, bytes, memory and hours on named hardware."""
+
+from __future__ import annotations
+
+import functools
+import math
+import time
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import samplers
+from bayesnn.build import build_method, build_problem
+from bayesnn.config import RunConfig
+from bayesnn.errors import UsageError, did_you_mean
+from bayesnn.problem import Problem
+from bayesnn.progress import duration
+from samplers import Target
+
+
+class Device(NamedTuple):
+    """Peak dense throughput of one device, FLOP/s, and its memory, bytes: the vendors' data sheets.
+
+    Attributes:
+        flops: At the precision in which matrix products run by default there.
+        memory: Of one device.
+        precision: In words.
+    """
+
+    flops: float
+    memory: float
+    precision: str
+
+
+# A chip each; TPU v3 and v4 are named by chip, not by core.
+HARDWARE = {
+    "a100": Device(156e12, 80e9, "TF32"),
+    "h100": Device(494e12, 80e9, "TF32"),
+    "h200": Device(494e12, 141e9, "TF32"),
+    "tpu-v3": Device(123e12, 32e9, "bfloat16"),
+    "tpu-v4": Device(275e12, 32e9, "bfloat16"),
+    "tpu-v5e": Device(197e12, 16e9, "bfloat16"),
+    "tpu-v5p": Device(459e12, 95e9, "bfloat16"),
+}
+HERE = "here"
+# A gradient of a small network is a few dozen kernels, which take some microseconds each to launch whatever they compute.
+LAUNCH_SECONDS = 1e-4
+# Seconds for which gradients are timed on this machine.
+TIMED_SECONDS = 1.0
+# Each chain of a device holds about position, momentum, gradient and their proposal, twice over for the two sides of an update.
+COPIES = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run costs.
+
+    Attributes:
+        num_params: Sampled scalars.
+        gradient_flops: Of one full-data gradient of one chain.
+        gradients_a_draw: Of one chain, in full-data gradients; NaN where the sampler decides.
+        gradients: Of the whole run, all chains, warm-up included; NaN likewise.
+        draw_bytes: On disk, of one draw of one chain.
+        run_bytes: On disk, of the whole run.
+        device_bytes: Memory of a device: states, data, and the temporary arrays of a gradient.
+        seconds: Estimated wall time; NaN where gradients are.
+        efficiency: Share of the devices' peak at which the time was estimated; None where it was timed.
+    """
+
+    num_params: int
+    gradient_flops: float
+    gradients_a_draw: float
+    gradients: float
+    draw_bytes: int
+    run_bytes: float
+    device_bytes: float
+    seconds: float
+    efficiency: float | None
+
+
+def make_plan(config: RunConfig, hardware: str = HERE, devices: int = 1, efficiency: float = 0.3) -> Plan:
+    """Plan a run.
+
+    Args:
+        config: The run.
+        hardware: A key of `HARDWARE`, or "here": draws are timed for a second on this machine, all its devices at work.
+        devices: Number of devices, for named hardware.
+        efficiency: Share of peak throughput that gradients reach there; small networks reach far less than large ones.
+
+    Raises:
+        UsageError: Unknown hardware, or a configuration that does not fit together.
+    """
+    if hardware != HERE and hardware not in HARDWARE:
+        known = [HERE, *HARDWARE]
+        raise UsageError(f"unknown hardware {hardware!r}{did_you_mean(hardware, known)}; known are {', '.join(known)}")
+    if not 0 < efficiency <= 1 or devices < 1:
+        raise UsageError(f"efficiency must be in (0, 1] and devices at least 1, got {efficiency} and {devices}")
+    problem = build_problem(config)
+    steps = config.draws * config.thin
+    a_step = _gradients_a_step(config, problem)
+    steps = config.draws * config.thin
+    # Trajectories grow to their length over the first half of a warm-up.
+    warmup = config.warmup.steps * (0.75 if _has_trajectories(config) else 1.0)
+    gradients = config.chains * (steps + warmup) * a_step
+    flops, temporary = gradient_flops(problem), _temporary_bytes(problem)
+    if hardware == HERE:
+        devices = min(len(jax.devices()), config.chains)
+        rounds = math.ceil(config.chains / devices)
+        seconds = rounds * (config.draws + warmup / config.thin) * _seconds_a_draw(config, problem, devices)
+    else:
+        busy = gradients * flops / (devices * efficiency * HARDWARE[hardware].flops)
+        seconds = max(busy, gradients / config.chains * LAUNCH_SECONDS)
+    chains_a_device = math.ceil(config.chains / devices)
+    state = COPIES * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(problem.like))
+    data = sum(x.nbytes for x in jax.tree.leaves((problem.batch, problem.save.arrays)))
+    draw = _draw_bytes(problem)
+    return Plan(
+        num_params=samplers.num_params(problem.like),
+        gradient_flops=flops,
+        gradients_a_draw=a_step * config.thin,
+        gradients=gradients,
+        draw_bytes=draw,
+        run_bytes=float(draw) * config.draws * config.chains,
+        device_bytes=chains_a_device * state + data + temporary,
+        seconds=seconds,
+        efficiency=None if hardware == HERE else efficiency,
+    )
+
+
+def print_plan(console: Console, plan: Plan, hardware: str, devices: int) -> None:
+    """Print a plan as a table."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    unknown = "the sampler decides"
+    table.add_row("parameters", f"{plan.num_params:,}")
+    table.add_row("one gradient, one chain", _si(plan.gradient_flops, "FLOP"))
+    table.add_row("gradients a draw, one chain", f"{plan.gradients_a_draw:,.4g}" if plan.gradients == plan.gradients else unknown)
+    table.add_row("gradients in all", f"{plan.gradients:,.0f}" if plan.gradients == plan.gradients else unknown)
+    table.add_row("a draw on disk", _si(plan.draw_bytes, "B"))
+    table.add_row("the run on disk", _si(plan.run_bytes, "B"))
+    available = f" of {_si(HARDWARE[hardware].memory, 'B')}" if hardware in HARDWARE else ""
+    table.add_row("memory of a device", f"about {_si(plan.device_bytes, 'B')}{available}")
+    where = (
+        "this machine, timed"
+        if plan.efficiency is None
+        else f"{devices} x {hardware} at {plan.efficiency:.0%} of its {HARDWARE[hardware].precision} peak"
+    )
+    seconds = duration(plan.seconds) if plan.seconds == plan.seconds else unknown
+    table.add_row(f"time on {where}", seconds)
+    console.print(table)
+
+
+def gradient_flops(problem: Problem) -> float:
+    """Return the floating-point operations of one full-data gradient of one chain, as XLA counts them."""
+    target, batch = problem.target, problem.batch
+    if target.num_data == 0:
+        return _flops(target, problem, batch)
+    # XLA counts the body of a loop once: count one microbatch, which has no loop.
+    rows = target.microbatch or batch.weight.shape[0]
+    part = batch._replace(data=jax.tree.map(lambda x: x[:rows], batch.data), weight=batch.weight[:rows])
+    one = target._replace(microbatch=None, data_blocks=1)
+    return _flops(one, problem, part) * batch.weight.shape[0] / rows
+
+
+def _flops(target: Target, problem: Problem, batch: Any) -> float:
+    def gradient(position: Any, batch: Any) -> Any:
+        return jax.value_and_grad(samplers.log_density(target, batch, problem.tempering))(position)
+
+    counted: Any = jax.jit(gradient).lower(problem.like, batch).cost_analysis()
+    return float(counted["flops"])
+
+
+def _gradients_a_step(config: RunConfig, problem: Problem) -> float:
+    """Full-data gradients of one step of one chain."""
+    kernel = build_method(config, problem).kernel
+    tuning = kernel.initial_tuning
+    if hasattr(tuning, "trajectory_length"):
+        most = min(float(tuning.trajectory_length / tuning.step_size) + 0.5, float(tuning.max_num_steps))
+        return max(most, 1.0) * (2 if config.sampler.kind == "adjusted-mclmc" else 1)
+    if config.sampler.kind == "nuts":
+        return float("nan")
+    key = jax.random.key(0)
+
+    def cost(position: Any) -> Any:
+        state = kernel.init(key, position, problem.batch, tuning)
+        return kernel.step(key, state, problem.batch, tuning, jax.numpy.int32(0))[1].num_gradients
+
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), problem.like)
+    return float(jax.jit(cost)(zeros))
+
+
+def _has_trajectories(config: RunConfig) -> bool:
+    return config.sampler.kind in ("hmc", "dynamic-hmc", "adjusted-mclmc")
+
+
+def _seconds_a_draw(config: RunConfig, problem: Problem, devices: int) -> float:
+    """Time draws, each kept as the run will keep it, while all devices work on a chain of their own."""
+    kernel = build_method(config, problem).kernel
+    positions = problem.init(jax.random.key(0), devices, config.start)
+    run = samplers.start(jax.random.key(0), kernel, positions, problem.batch)
+    draw = functools.partial(
+        samplers.sample, run.key, kernel, positions, problem.batch, thin=config.thin, save=problem.save, run=run, throw=False
+    )
+    num_draws, seconds = 1, 0.0
+    while seconds < TIMED_SECONDS:
+        draw(num_steps=num_draws * config.thin)  # compiles, at first
+        began = time.perf_counter()
+        draw(num_steps=num_draws * config.thin)
+        seconds = time.perf_counter() - began
+        num_draws *= 4
+    return seconds / (num_draws / 4)
+
+
+def _temporary_bytes(problem: Problem) -> float:
+    def gradient(position: Any, batch: Any) -> Any:
+        return jax.value_and_grad(samplers.log_density(problem.target, batch, problem.tempering))(position)
+
+    analysis = jax.jit(gradient).lower(problem.like, problem.batch).compile().memory_analysis()
+    return float(analysis.temp_size_in_bytes) if analysis else float("nan")
+
+
+def _draw_bytes(problem: Problem) -> int:
+    class Position(NamedTuple):
+        position: Any
+
+    saved = jax.eval_shape(lambda p, a: problem.save.function(Position(p), a), problem.like, problem.save.arrays)
+    info = 5 * 4 + 2  # five numbers and two flags
+    return info + sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(saved))
+
+
+def _si(value: float, unit: str) -> str:
+    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"

@@ -1,0 +1,86 @@
+"""Plans: counts equal what runs count, bytes equal what runs write."""
+
+from __future__ import annotations
+
+import json
+
+import jax
+import pytest
+
+from bayesnn import cli
+from bayesnn.build import build_problem
+from bayesnn.config import HMC, MALA, MLP, NUTS, SGHMC, Data, GaussianPrior, RunConfig, WarmUp
+from bayesnn.errors import UsageError
+from bayesnn.plan import HARDWARE, LAUNCH_SECONDS, gradient_flops, make_plan
+
+TINY = RunConfig(
+    data=Data(name="wine"),
+    model=MLP(widths=(7,)),
+    prior=GaussianPrior(scale=0.5),
+    sampler=HMC(step_size=0.05),
+    warmup=WarmUp(steps=0),
+    chains=2,
+    draws=6,
+)
+NUM_TRAIN, NUM_FEATURES, NUM_CLASSES = 142, 13, 3
+
+
+def test_flops_by_hand():
+    """Two a multiplication: a layer's forward pass, the gradient of its weights, and of its inputs but for the first layer."""
+    products = NUM_TRAIN * (2 * NUM_FEATURES * 7 + 3 * 7 * NUM_CLASSES)
+    counted = gradient_flops(build_problem(TINY))
+    # Activations, softmax and prior come on top: some thirty operations for each of ten units and examples.
+    assert 2 * products < counted < 2 * products + 100 * NUM_TRAIN * (7 + NUM_CLASSES)
+
+
+def test_flops_do_not_depend_on_the_microbatch():
+    whole, parts = (gradient_flops(build_problem(TINY.model_copy(update={"microbatch": m}))) for m in (None, 71))
+    assert abs(parts / whole - 1) < 0.05  # the prior is counted once for each part
+
+
+@pytest.mark.parametrize("sampler", [HMC(step_size=0.05), MALA(), SGHMC(batch_size=20)], ids=lambda s: s.kind)
+def test_counts_and_bytes_are_those_of_the_run(sampler, tmp_path):
+    config = TINY.model_copy(update={"sampler": sampler, "thin": 3, "draws": 40})
+    plan = make_plan(config, "h200")
+    source = tmp_path / "experiment.py"
+    body = f"    return RunConfig.model_validate_json({config.model_dump_json()!r})"
+    source.write_text(f"from bayesnn.config import RunConfig\n\ndef it():\n{body}\n")
+    assert cli.main(["run", f"{source}:it", "--runs", str(tmp_path / "runs")]) == 0
+    status = json.loads((tmp_path / "runs/it/status.json").read_text())
+    # Jittered trajectories end on whole steps: half a step of 16 on average, and 120 of them spread by +-20 %.
+    assert abs(status["gradients"] / plan.gradients - 1) < 0.02
+    store = tmp_path / "runs/it/shards/0-2/draws.zarr"
+    files = [file for group in ("posterior", "functions", "sample_stats") for file in store.glob(f"{group}/*/c/**/*")]
+    blocks = [file for file in files if file.is_file()]
+    checksum = 4  # bytes of each block's
+    assert sum(file.stat().st_size - checksum for file in blocks) == plan.run_bytes
+
+
+def test_time_on_named_hardware():
+    plan = make_plan(TINY.model_copy(update={"chains": 10**9}), "a100", devices=8, efficiency=0.5)
+    assert plan.seconds == pytest.approx(plan.gradients * plan.gradient_flops / (8 * 0.5 * HARDWARE["a100"].flops))
+    small = make_plan(TINY, "a100")
+    assert small.seconds == pytest.approx(small.gradients / 2 * LAUNCH_SECONDS)
+
+
+def test_nuts_cannot_be_planned_and_says_so(capsys):
+    assert cli.main(["plan", "digits-nuts", "--hardware", "h100"]) == 0
+    printed = capsys.readouterr().out
+    assert "the sampler decides" in printed
+    assert "nan" not in printed
+    assert make_plan(TINY.model_copy(update={"sampler": NUTS()}), "h100").num_params == (13 + 1) * 7 + (7 + 1) * 3
+
+
+def test_time_here_is_measured():
+    plan = make_plan(TINY)
+    assert plan.efficiency is None
+    assert 0 < plan.seconds < 60
+    assert len(jax.devices()) >= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(("h20",), "mean 'h200'"), (("h200", 0), "devices"), (("h200", 1, 2.0), "efficiency")]
+)
+def test_bad_input(arguments, message):
+    with pytest.raises(UsageError, match=message):
+        make_plan(TINY, *arguments)
