@@ -58,6 +58,8 @@ class Run:
     """Where run folders live."""
     resume_if_exists: bool = False
     """Continue the run if its folder exists: the same command then serves a job that may be restarted."""
+    add_chains: bool = False
+    """Add --chains more chains to the run if its folder exists; several jobs may do so at the same time."""
 
 
 @dataclasses.dataclass(frozen=True)

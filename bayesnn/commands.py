@@ -22,6 +22,8 @@ from bayesnn.run_folder import RunFolder
 from bayesnn.shard import write_atomically
 
 if TYPE_CHECKING:
+    from bayesnn.manifest import Launch
+    from bayesnn.problem import Problem
     from diagnostics.claims import Finding
 
 # The demo's methods; the first is the subject of its report, the others stand beside it.
@@ -47,17 +49,21 @@ def prepare(threads: int | None = None) -> None:
         os.environ.setdefault(name, value)
 
 
-def run(experiment: str, config: RunConfig, name: str, runs: Path, *, resume_if_exists: bool) -> int:
-    """Sample an experiment into a new folder; or continue the one that the same command began."""
+def run(
+    experiment: str, config: RunConfig, name: str, runs: Path, *, resume_if_exists: bool = False, add_chains: bool = False
+) -> int:
+    """Sample an experiment into a new folder; or continue, or widen, the one that the same command began."""
     path = runs / (name or default_name(experiment))
-    if resume_if_exists and path.exists():
-        folder = RunFolder.open(path)
-        if folder.config != config:
-            raise UsageError(f"{path} has another configuration, so this command cannot continue it: choose another --name")
-        return resume(folder, accept_changed_code=False)
-    RunFolder.refuse_existing(path)
-    prepare()
-    return _finish(sample_into(path, experiment, config))
+    if not path.exists() or not (resume_if_exists or add_chains):
+        RunFolder.refuse_existing(path)
+        prepare()
+        return _finish(sample_into(path, experiment, config))
+    folder = RunFolder.open(path)
+    if folder.config != config.model_copy(update={"chains": folder.config.chains} if add_chains else {}):
+        raise UsageError(f"{path} has another configuration, so this command cannot continue it: choose another --name")
+    if resume_if_exists and (not add_chains or any(not shard.is_locked for shard in folder.unfinished())):
+        return resume(folder)
+    return widen(folder, config)
 
 
 def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
@@ -80,25 +86,55 @@ def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
     begun = begin(config, problem, method)
     with uninterrupted():
         folder = RunFolder.create(path, config, facts, copies, begun)
-    with folder.lock():
-        return execute(folder, problem, method, Reporter(str(path), console()))
+    return execute(folder, folder.shards()[0], problem, method, Reporter(str(path), console()))
 
 
-def resume(folder: RunFolder, *, accept_changed_code: bool) -> int:
-    """Continue a run from its last commit."""
-    facts, config = folder.manifest, folder.config
-    done = folder.shard(0, config.chains).read_commit()
-    if done.draws == config.draws:
-        with folder.lock():
-            folder.write_status("complete", done)  # a kill after the last commit left it at "running"
-        console().print(f"{folder.path} is complete: {done.draws} draws of {config.chains} chains", markup=False, soft_wrap=True)
+def resume(folder: RunFolder, *, accept_changed_code: bool = False) -> int:
+    """Continue a run from its last commits: all its chains that are unfinished and that no other process runs."""
+    unfinished = folder.unfinished()
+    if not unfinished:
+        num_chains, draws = sum(shard.num_chains for shard in folder.shards()), folder.config.draws
+        for shard in folder.shards():
+            folder.write_status(shard, "complete", shard.read_commit())  # a kill after the last commit left it at "running"
+        console().print(f"{folder.path} is complete: {draws} draws of {num_chains} chains", markup=False, soft_wrap=True)
         return 0
+    free = [shard for shard in unfinished if not shard.is_locked]
+    if not free:
+        raise UsageError(f"another process is running {folder.path}; wait for it, or stop it first")
+    problem, launch = _join(folder, accept_changed_code=accept_changed_code)
+    from bayesnn.build import build_method
+    from bayesnn.execute import execute
+    from bayesnn.progress import Reporter
+
+    folder.add_launch(launch)
+    for shard in free:
+        name = str(folder.path) if len(folder.shards()) == 1 else str(shard.path)
+        state = execute(folder, shard, problem, build_method(folder.config, problem), Reporter(name, console()))
+        if state != "complete":
+            return _finish(state)
+    return 0
+
+
+def widen(folder: RunFolder, config: RunConfig) -> int:
+    """Add chains to a run, as a shard of its own: other jobs may do so at the same time."""
+    problem, launch = _join(folder, accept_changed_code=False)
+    from bayesnn.build import build_method
+    from bayesnn.execute import begin, execute
+    from bayesnn.progress import Reporter
+
+    method = build_method(config, problem)
+    claimed = folder.claim(config.chains)
+    shard = folder.begin(claimed, begin(config, problem, method, claimed.first_chain), launch)
+    return _finish(execute(folder, shard, problem, method, Reporter(str(shard.path), console())))
+
+
+def _join(folder: RunFolder, *, accept_changed_code: bool) -> tuple[Problem, Launch]:
+    """Prepare JAX for a run that exists, build what it samples and describe this execution, warning of what has changed."""
+    facts, config = folder.manifest, folder.config
     changed = folder.check_sources(accept_changed_code=accept_changed_code)
     prepare(facts["launches"][0]["cpu_threads"])
     from bayesnn import manifest
-    from bayesnn.build import build_method, build_problem
-    from bayesnn.execute import execute
-    from bayesnn.progress import Reporter
+    from bayesnn.build import build_problem
 
     now = manifest.launch()
     if differences := manifest.differences(facts["launches"][-1], now) + [f"accepted: {name}" for name in changed]:
@@ -106,10 +142,7 @@ def resume(folder: RunFolder, *, accept_changed_code: bool) -> int:
     problem = build_problem(config)
     if problem.description != facts["problem"]:
         raise UsageError(f"the data or the model changed since this run began: {facts['problem']} is now {problem.description}")
-    with folder.lock():
-        folder.write_manifest({**facts, "launches": [*facts["launches"], {**now, "differences": differences}]})
-        state = execute(folder, problem, build_method(config, problem), Reporter(str(folder.path), console()))
-    return _finish(state)
+    return problem, {**now, "differences": differences}
 
 
 def audit(folder: RunFolder, claims: Sequence[str] = ()) -> int:
@@ -278,7 +311,9 @@ def plan(config: RunConfig, hardware: str, devices: int, efficiency: float) -> i
 
 # Commands that take an experiment get its checked configuration, too.
 HANDLERS: dict[str, Callable[..., int]] = {
-    "Run": lambda c, config: run(c.experiment, config, c.name, c.runs, resume_if_exists=c.resume_if_exists),
+    "Run": lambda c, config: run(
+        c.experiment, config, c.name, c.runs, resume_if_exists=c.resume_if_exists, add_chains=c.add_chains
+    ),
     "Plan": lambda c, config: plan(config, c.hardware, c.devices, c.efficiency),
     "List": lambda c: list_all(),
     "Report": lambda c: report([RunFolder.open(path) for path in c.folders]),

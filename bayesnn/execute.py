@@ -22,6 +22,7 @@ from bayesnn.interrupts import INTERRUPTED, Interrupts
 from bayesnn.problem import Problem
 from bayesnn.progress import Progress, Reporter
 from bayesnn.run_folder import RunFolder
+from bayesnn.shard import Shard
 from samplers import Info, Result, Run
 
 # A commit costs about 0.1 s of writing and syncing; this keeps it at a few percent of a run.
@@ -30,30 +31,41 @@ COMMIT_SECONDS = 3.0
 WARMUP_PIECES = 50
 
 
-def begin(config: RunConfig, problem: Problem, method: Method) -> Run:
-    """Return the chains of a new run, at step 0.
+def begin(config: RunConfig, problem: Problem, method: Method, first_chain: int = 0) -> Run:
+    """Return chains of a run, at step 0.
+
+    Args:
+        config: The run.
+        problem: What it samples.
+        method: And how.
+        first_chain: Index in the run of the first of `config.chains` chains; everything random depends on a chain's index.
 
     Raises:
         UsageError: A start file that does not fit, or a start whose density is not finite.
     """
     start_key, key = jax.random.split(jax.random.key(config.seed))
-    positions = problem.init(start_key, config.chains, config.start)
-    run = samplers.start(key, method.first_kernel, positions, problem.batch, chain_block=config.chain_block)
+    everyone = problem.init(start_key, first_chain + config.chains, config.start)
+    positions = jax.tree.map(lambda x: x[first_chain:], everyone)
+    run = samplers.start(
+        key, method.first_kernel, positions, problem.batch, chain_block=config.chain_block, first_chain=first_chain
+    )
     numbers = [np.asarray(x) for x in jax.tree.leaves(run.state) if jax.numpy.issubdtype(x.dtype, jax.numpy.floating)]
     is_finite = np.logical_and.reduce([np.isfinite(x).reshape(config.chains, -1).all(axis=1) for x in numbers])
     if not is_finite.all():
+        chains = first_chain + np.flatnonzero(~is_finite)
         raise UsageError(
-            f"the log density or its gradient is not finite at the start of chains {np.flatnonzero(~is_finite).tolist()}; "
+            f"the log density or its gradient is not finite at the start of chains {chains.tolist()}; "
             "start elsewhere (--start), or use a narrower prior"
         )
     return run
 
 
-def execute(folder: RunFolder, problem: Problem, method: Method, reporter: Reporter) -> str:
-    """Bring a run to its end, or to an interrupt.
+def execute(folder: RunFolder, shard: Shard, problem: Problem, method: Method, reporter: Reporter) -> str:
+    """Bring the chains of a shard to their end, or to an interrupt.
 
     Args:
-        folder: A run folder, new or begun, and locked.
+        folder: A run folder.
+        shard: One of its shards, which no other process runs.
         problem: What its configuration samples.
         method: And how.
         reporter: Where progress goes.
@@ -70,21 +82,21 @@ def execute(folder: RunFolder, problem: Problem, method: Method, reporter: Repor
 
     def end_at_once() -> None:
         try:
-            folder.write_status("interrupted", folder.shard(0, folder.config.chains).read_commit())
+            folder.write_status(shard, "interrupted", shard.read_commit())
         finally:
             reporter.console.show_cursor()
             os._exit(INTERRUPTED)
 
-    with reporter, Interrupts(stop, end_at_once) as interrupts:
-        execution = _Execution(folder, problem, method, reporter)
+    with shard.lock(), reporter, Interrupts(stop, end_at_once) as interrupts:
+        execution = _Execution(folder, shard, problem, method, reporter)
         try:
             is_complete = execution.run_until(lambda run: interrupts.requested is not None)
         except BaseException:
             with contextlib.suppress(OSError):
-                folder.write_status("failed", execution.done)
+                folder.write_status(shard, "failed", execution.done)
             raise
-    state = "complete" if is_complete else "interrupted"
-    folder.write_status(state, execution.done)
+        state = "complete" if is_complete else "interrupted"
+        folder.write_status(shard, state, execution.done)
     if not is_complete:
         reporter.note(f"stopped by {interrupts.requested} with {execution.done.draws} draws committed.")
         reporter.note(f"continue with: bayesnn resume {folder.path}")
@@ -94,19 +106,19 @@ def execute(folder: RunFolder, problem: Problem, method: Method, reporter: Repor
 class _Execution:
     """One execution of one shard: its place in the run and its counters."""
 
-    def __init__(self, folder: RunFolder, problem: Problem, method: Method, reporter: Reporter):
+    def __init__(self, folder: RunFolder, shard: Shard, problem: Problem, method: Method, reporter: Reporter):
         self.folder, self.problem, self.method, self.reporter = folder, problem, method, reporter
-        self.config, self.shard = folder.config, folder.shard(0, folder.config.chains)
+        self.config, self.shard = folder.config, shard
         self.done = self.shard.read_commit()
         self.run = self._restore()
         self.committed_at = time.monotonic()
         self.draw_types = self._draw_types()
-        self.block = block_length(self.config.chains, self.config.draws, self.draw_types)
+        self.block = block_length(shard.num_chains, self.config.draws, self.draw_types)
 
     def run_until(self, stop: Callable[[Run], bool]) -> bool:
         """Bring the run to its end; False when stopped before."""
         self.stop = stop
-        self.folder.write_status("running", self.done)
+        self.folder.write_status(self.shard, "running", self.done)
         return self.warm_up() and self.draw()
 
     def warm_up(self) -> bool:
@@ -188,13 +200,13 @@ class _Execution:
         if not is_due and time.monotonic() - self.committed_at < COMMIT_SECONDS:
             return
         self.done = self.shard.commit(self.done, self.run)
-        self.folder.write_status("running", self.done)
-        self.folder.append_metrics(**self.done.model_dump(exclude={"checkpoint", "digest"}))
+        self.folder.write_status(self.shard, "running", self.done)
+        self.folder.append_metrics(first_chain=self.shard.first_chain, **self.done.model_dump(exclude={"checkpoint", "digest"}))
         self.committed_at = time.monotonic()
 
     def _restore(self) -> Run:
         """Return the state of the last commit."""
-        warmup, chains = self.method.warmup, self.config.chains
+        warmup, chains = self.method.warmup, self.shard.num_chains
         positions = jax.tree.map(lambda x: jax.ShapeDtypeStruct((chains, *x.shape), x.dtype), self.problem.like)
 
         def start(positions: Any) -> Run:
@@ -222,7 +234,7 @@ class _Execution:
         constants = {"constant_data/layer_size": (np.array(list(self.problem.layers.values())), ["layer"])}
         if self.problem.y_test is not None:
             constants["observed_data/y_test"] = (self.problem.y_test, ["point"])
-        store.create(self.config.chains, self.config.draws, self.block, self.draw_types, constants, description)
+        store.create(self.shard.num_chains, self.config.draws, self.block, self.draw_types, constants, description)
 
 
 class _Meter:

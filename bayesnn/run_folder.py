@@ -26,11 +26,14 @@ from bayesnn import config as configs
 from bayesnn.config import RunConfig
 from bayesnn.errors import UsageError
 from bayesnn.imports import source_of
-from bayesnn.manifest import Manifest
-from bayesnn.shard import Commit, Shard, write_atomically
+from bayesnn.manifest import Launch, Manifest
+from bayesnn.shard import CLAIMED, Commit, Shard, write_atomically
 
 if TYPE_CHECKING:
     from samplers import Run
+
+# What the jobs of a run write in common.
+STATUS, MANIFEST = "status.json", "manifest.json"
 
 
 class RunFolder:
@@ -64,7 +67,9 @@ class RunFolder:
             digest = hashlib.sha256(text.encode()).hexdigest()
             draft.write_manifest({**manifest, "config_sha256": digest, "config": json.loads(text)})
             write_atomically(draft.path / "config.json", text)
-            draft.write_status("running", draft.shard(0, config.chains).commit(Commit(), run))
+            shard = Shard(draft.path / "shards" / f"0-{config.chains}")
+            shard.path.mkdir(parents=True)
+            draft.write_status(shard, "running", shard.commit(Commit(), run))
             draft.path.rename(path)
         except BaseException:
             shutil.rmtree(draft.path, ignore_errors=True)
@@ -81,21 +86,38 @@ class RunFolder:
             )
 
     @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep other processes from running this folder at the same time; a kill releases it.
-
-        Raises:
-            UsageError: One does.
-        """
+    def turn(self) -> Iterator[None]:
+        """Wait for the other jobs of this folder to finish what they write to it in common; a kill releases it."""
         with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(f"another process is running {self.path}; wait for it, or stop it first") from None
-            for pattern in (".*.tmp", "shards/*/.*.tmp"):  # what a kill left in the middle of a write
-                for leftover in self.path.glob(pattern):
+            fcntl.flock(file, fcntl.LOCK_EX)
+            for name in (STATUS, MANIFEST):
+                for leftover in self.path.glob(f".{name}.*.tmp"):  # what a kill left in the middle of a write
                     leftover.unlink()
             yield
+
+    def claim(self, num_chains: int) -> Shard:
+        """Take the next free chains for a new shard, which `begin` begins."""
+        with self.turn():
+            names = [path.name.strip(".").split(".")[0] for path in (self.path / "shards").iterdir()]
+            first = max(sum(int(part) for part in name.split("-")) for name in names)
+            path = self.path / "shards" / CLAIMED.format(f"{first}-{num_chains}")
+            path.mkdir()
+        return Shard(path)
+
+    def begin(self, claimed: Shard, run: Run, launch: Launch) -> Shard:
+        """Begin a claimed shard with chains at step 0; it appears when it is whole."""
+        commit = claimed.commit(Commit(), run)
+        shard = Shard(claimed.path.with_name(f"{claimed.first_chain}-{claimed.num_chains}"))
+        claimed.path.rename(shard.path)
+        self.write_status(shard, "running", commit)
+        self.add_launch(launch)
+        return shard
+
+    def add_launch(self, launch: Launch) -> None:
+        """Record another execution in manifest.json."""
+        with self.turn():
+            facts = self.manifest
+            self.write_manifest({**facts, "launches": [*facts["launches"], launch]})
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
@@ -125,7 +147,7 @@ class RunFolder:
     def manifest(self) -> Manifest:
         """What ran, on what, with which versions."""
         try:
-            return TypeAdapter(Manifest).validate_python(self._read_json("manifest.json"))
+            return TypeAdapter(Manifest).validate_python(self._read_json(MANIFEST))
         except ValidationError as error:
             entry = ".".join(str(part) for part in error.errors()[0]["loc"])
             raise UsageError(
@@ -135,7 +157,7 @@ class RunFolder:
     @property
     def status(self) -> dict[str, Any]:
         """How far it is."""
-        return self._read_json("status.json")
+        return self._read_json(STATUS)
 
     def changed_sources(self) -> list[str]:
         """Return the user's own functions whose files are no longer those with which the run began."""
@@ -157,10 +179,16 @@ class RunFolder:
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         """Replace manifest.json."""
-        write_atomically(self.path / "manifest.json", json.dumps(manifest, indent=1))
+        write_atomically(self.path / MANIFEST, json.dumps(manifest, indent=1))
 
-    def write_status(self, state: str, commit: Commit) -> None:
-        """Say how far the run is: "running", "interrupted", "failed" or "complete"; after a kill, status.json says "running"."""
+    def write_status(self, shard: Shard, state: str, commit: Commit) -> None:
+        """Say how far a shard is, and with it the whole run; after a kill, status.json says "running".
+
+        Args:
+            shard: The shard.
+            state: Of it: "running", "interrupted", "failed" or "complete".
+            commit: Its last commit.
+        """
         config = self.config
         status = {
             "state": state,
@@ -169,29 +197,31 @@ class RunFolder:
             "steps": config.warmup.steps + config.draws * config.thin,
             "draws": commit.draws,
             "draws_asked": config.draws,
-            "chains": config.chains,
+            "chains": shard.num_chains,
             "gradients": commit.gradients,
             "seconds": round(commit.seconds, 3),
             "warmup_gradients": commit.warmup_gradients,
             "warmup_seconds": round(commit.warmup_seconds, 3),
         }
-        write_atomically(self.path / "status.json", json.dumps(status, indent=1))
+        write_atomically(shard.path / STATUS, json.dumps(status, indent=1))
+        with self.turn():
+            files = [other.path / STATUS for other in self.shards()]
+            parts = [json.loads(file.read_text()) for file in files if file.exists()]
+            write_atomically(self.path / STATUS, json.dumps(_joined(parts), indent=1))
 
     def append_metrics(self, **metrics: Any) -> None:
         """Add a line to metrics.jsonl."""
         with (self.path / "metrics.jsonl").open("a") as file:
             file.write(json.dumps(metrics) + "\n")
 
-    def shard(self, first_chain: int, num_chains: int) -> Shard:
-        """Return the shard of these chains, its folder made."""
-        path = self.path / "shards" / f"{first_chain}-{num_chains}"
-        (path / "checkpoints").mkdir(parents=True, exist_ok=True)
-        return Shard(path)
-
     def shards(self) -> list[Shard]:
-        """Return all shards, by first chain."""
-        found = [Shard(path) for path in (self.path / "shards").glob("*-*")]
+        """Return all shards that have begun, by first chain."""
+        found = [Shard(path) for path in (self.path / "shards").glob("[0-9]*-*")]
         return sorted(found, key=lambda shard: shard.first_chain)
+
+    def unfinished(self) -> list[Shard]:
+        """Return the shards that have fewer draws than asked for."""
+        return [shard for shard in self.shards() if shard.read_commit().draws < self.config.draws]
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
@@ -204,3 +234,15 @@ class RunFolder:
         if not isinstance(data, dict):
             raise UsageError(f"{path} is damaged (no object); restore it from a copy, or run again")
         return data
+
+
+# The state of a run is the first of these that one of its shards is in.
+STATES = ("running", "failed", "interrupted", "complete")
+
+
+def _joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the status of a run from those of its shards: the slowest decides how far it is, costs are added."""
+    slowest = min(parts, key=lambda status: status["step"])
+    costs = ("chains", "gradients", "seconds", "warmup_gradients", "warmup_seconds")
+    state = min((status["state"] for status in parts), key=STATES.index)
+    return {**slowest, "state": state, **{name: sum(status[name] for status in parts) for name in costs}}

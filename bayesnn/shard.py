@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,13 +73,42 @@ class Record(BaseModel):
         return cls(checksum=hashlib.blake2b(commit.model_dump_json().encode(), digest_size=16).hexdigest(), commit=commit)
 
 
+# A folder of this name is a shard that a job is about to begin: its chains are taken.
+CLAIMED = ".{}.claimed"
+
+
 class Shard:
     """The chains that one job runs."""
 
     def __init__(self, path: Path):
         self.path = path
-        self.first_chain, self.num_chains = (int(part) for part in path.name.split("-"))
+        self.first_chain, self.num_chains = (int(part) for part in path.name.strip(".").split(".")[0].split("-"))
         self.draws = DrawStore(path / "draws.zarr")
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from running these chains at the same time; a kill releases it.
+
+        Raises:
+            UsageError: One does.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UsageError(f"another process is running {self.path}; wait for it, or stop it first") from None
+            for leftover in self.path.glob(".*.tmp"):  # what a kill left in the middle of a write
+                leftover.unlink()
+            yield
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether a process runs these chains."""
+        try:
+            with self.lock():
+                return False
+        except UsageError:
+            return True
 
     def read_commit(self) -> Commit:
         """Return the last commit.
@@ -105,6 +137,7 @@ class Shard:
         import samplers
 
         absl.logging.set_verbosity(absl.logging.FATAL)  # orbax logs a failed write several times over; it is raised, too
+        (self.path / "checkpoints").mkdir(exist_ok=True)
         self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(run)))
         name = f"{commit.step:012d}"
         digest = samplers.save_run(self._checkpoint(name), run)

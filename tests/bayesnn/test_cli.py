@@ -28,7 +28,7 @@ HEAVY = {
     "matplotlib",
     "xarray",
 }
-COMMANDS = ("list", "run", "resume", "audit", "report", "compare", "predict", "demo")
+COMMANDS = ("list", "run", "plan", "resume", "audit", "report", "compare", "predict", "demo")
 
 
 def words_of(value):

@@ -27,7 +27,7 @@ def trees_are_equal(first, second):
 
 
 def commit_of(path):
-    return RunFolder(path).shard(0, 2).read_commit()
+    return RunFolder(path).shards()[0].read_commit()
 
 
 def test_a_complete_run_says_so(finished):
@@ -72,13 +72,13 @@ def test_resuming_a_complete_run_does_nothing_and_says_so(finished_copy, cli):
 
 def test_a_run_killed_after_its_last_commit_becomes_complete(finished_copy, cli):
     folder = RunFolder(finished_copy)
-    folder.write_status("running", commit_of(finished_copy))
+    folder.write_status(folder.shards()[0], "running", commit_of(finished_copy))
     assert cli("resume", finished_copy).status == 0
     assert folder.status["state"] == "complete"
 
 
 def test_a_commit_names_draws_and_state_that_are_on_disk(halfway):
-    shard, commit = RunFolder(halfway).shard(0, 2), commit_of(halfway)
+    shard, commit = RunFolder(halfway).shards()[0], commit_of(halfway)
     shard.draws.check(commit.draws)
     assert [path.name for path in (shard.path / "checkpoints").iterdir()] == [commit.checkpoint]
     assert commit.step == 10 + commit.draws

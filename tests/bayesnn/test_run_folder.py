@@ -167,7 +167,7 @@ def test_a_folder_that_is_no_run(command, refused, tmp_path):
 
 
 def test_two_processes_do_not_run_one_folder(refused_resume, halfway_copy):
-    with (halfway_copy / ".lock").open("w") as other:
+    with (halfway_copy / SHARD / ".lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         assert f"another process is running {halfway_copy}; wait for it, or stop it first" in refused_resume()
 
@@ -184,7 +184,7 @@ def test_what_a_kill_left_in_the_middle_of_a_write_is_removed(halfway_copy, cli)
 
 def test_draws_beyond_the_commit_do_not_count(halfway_copy, finished, cli):
     """As a kill between draws and commit leaves them: here with the draws of another run."""
-    commit = RunFolder(halfway_copy).shard(0, 2).read_commit()
+    commit = RunFolder(halfway_copy).shards()[0].read_commit()
     path = halfway_copy / STORE / "posterior/layer_0.kernel/c/0/19/0/0"
     path.parent.mkdir(parents=True)
     path.write_bytes(bytes(block(finished).stat().st_size))
@@ -195,7 +195,7 @@ def test_draws_beyond_the_commit_do_not_count(halfway_copy, finished, cli):
 
 def test_a_run_without_draws_is_not_audited(finished_copy, refused):
     folder = RunFolder(finished_copy)
-    shard = folder.shard(0, 2)
+    shard = folder.shards()[0]
     commit = shard.read_commit().model_copy(update={"draws": 0})
     write_atomically(shard.path / "commit.json", Record.of(commit).model_dump_json())
     message = f"has no committed draws yet; continue it with: bayesnn resume {finished_copy}"
