@@ -8,6 +8,7 @@ from samplers.dynamic_hmc import dynamic_hmc
 from samplers.folds import Moments, moments
 from samplers.ghmc import ghmc
 from samplers.hmc import hmc
+from samplers.ladder_adaptation import ladder_adaptation
 from samplers.loop import KEEP_POSITION, SamplingError, sample, start
 from samplers.mala import mala
 from samplers.mclmc import mclmc
@@ -16,6 +17,7 @@ from samplers.mesh import lift, make_mesh
 from samplers.minibatch import minibatch
 from samplers.nuts import nuts
 from samplers.optimise import optimise
+from samplers.parallel_tempering import LadderState, parallel_tempering, rejection_rates, round_trips
 from samplers.preconditioners import Preconditioner, rmsprop
 from samplers.restrict import Restriction, restrict
 from samplers.schedules import Schedule, constant, cyclical, polynomial
@@ -34,6 +36,7 @@ __all__ = [
     "Health",
     "Info",
     "Kernel",
+    "LadderState",
     "Moments",
     "PerChain",
     "Preconditioner",
@@ -58,6 +61,7 @@ __all__ = [
     "from_logdensity",
     "ghmc",
     "hmc",
+    "ladder_adaptation",
     "lift",
     "load_run",
     "log_density",
@@ -72,9 +76,12 @@ __all__ = [
     "nuts",
     "optimise",
     "pad_batch",
+    "parallel_tempering",
     "polynomial",
+    "rejection_rates",
     "restrict",
     "rmsprop",
+    "round_trips",
     "sample",
     "save_run",
     "sghmc",

@@ -21,12 +21,14 @@ from samplers import (
     dynamic_hmc,
     ghmc,
     hmc,
+    ladder_adaptation,
     mala,
     mclmc,
     minibatch,
     nuts,
     optimise,
     pad_batch,
+    parallel_tempering,
     rmsprop,
     sghmc,
     sgld,
@@ -104,6 +106,10 @@ def make_adjusted_mclmc(target: Target, step_size: float, tempering: Tempering) 
     return adjusted_mclmc(target, step_size=step_size, trajectory_length=4 * step_size, tempering=tempering)
 
 
+def make_ladder(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return parallel_tempering(make_hmc(target, step_size, tempering), target, [0.0, 0.3, 1.0])
+
+
 def make_mclmc(target: Target, step_size: float, tempering: Tempering) -> Kernel:
     return mclmc(target, step_size=step_size, decoherence_length=10 * step_size, tempering=tempering)
 
@@ -167,6 +173,16 @@ ROWS = {
         nan=frozenset({"energy", "kinetic_temperature"}),
         caches_density=True,
         thin=4,
+    ),
+    "parallel tempering": Row(
+        make_ladder, is_exact=True, step_size=0.1, num_gradients=None, nan=frozenset(), caches_density=True
+    ),
+    "parallel tempering warm-up": Row(
+        lambda target, *args: ladder_adaptation(make_ladder(target, *args), target, num_steps=NUM_STEPS).kernel,
+        step_size=0.1,
+        num_gradients=None,
+        nan=frozenset(),
+        caches_density=True,
     ),
     "mclmc": Row(
         make_mclmc,
