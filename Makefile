@@ -64,6 +64,8 @@ bench: $(VENV)/.dev
 PINS = $(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header --no-annotate pyproject.toml
 pins: $(VENV)/.bootstrap
 	@$(PINS) -o requirements/run.txt
+	@$(PINS) --extra cuda -c requirements/run.txt -o requirements/cuda.txt
+	@$(PINS) --extra tpu -c requirements/run.txt -o requirements/tpu.txt
 	@$(PINS) --group dev -c requirements/run.txt -o requirements/dev.txt
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.12 --generate-hashes --no-header --no-annotate --group bootstrap -o requirements/bootstrap.txt
 

@@ -18,7 +18,7 @@ from bayesnn.config import Imported, RunConfig
 from bayesnn.errors import UsageError
 from bayesnn.imports import is_import_path, source_of
 from bayesnn.interrupts import INTERRUPTED, uninterrupted
-from bayesnn.run_folder import RunFolder
+from bayesnn.run_folder import FolderExistsError, RunFolder
 from bayesnn.shard import write_atomically
 
 if TYPE_CHECKING:
@@ -53,11 +53,15 @@ def run(
     experiment: str, config: RunConfig, name: str, runs: Path, *, resume_if_exists: bool = False, add_chains: bool = False
 ) -> int:
     """Sample an experiment into a new folder; or continue, or widen, the one that the same command began."""
+    _refuse_object_store(runs)
     path = runs / (name or default_name(experiment))
-    if not path.exists() or not (resume_if_exists or add_chains):
+    try:
         RunFolder.refuse_existing(path)
         prepare()
         return _finish(sample_into(path, experiment, config))
+    except FolderExistsError:
+        if not (resume_if_exists or add_chains):
+            raise
     folder = RunFolder.open(path)
     if folder.config != config.model_copy(update={"chains": folder.config.chains} if add_chains else {}):
         raise UsageError(f"{path} has another configuration, so this command cannot continue it: choose another --name")
@@ -93,7 +97,8 @@ def resume(folder: RunFolder, *, accept_changed_code: bool = False) -> int:
     """Continue a run from its last commits: all its chains that are unfinished and that no other process runs."""
     unfinished = folder.unfinished()
     if not unfinished:
-        num_chains, draws = sum(shard.num_chains for shard in folder.shards()), folder.config.draws
+        num_chains = sum(shard.num_chains for shard in folder.shards())
+        draws = min(shard.read_commit().draws for shard in folder.shards())
         for shard in folder.shards():
             folder.write_status(shard, "complete", shard.read_commit())  # a kill after the last commit left it at "running"
         console().print(f"{folder.path} is complete: {draws} draws of {num_chains} chains", markup=False, soft_wrap=True)
@@ -284,6 +289,15 @@ def default_name(experiment: str) -> str:
 
 def _finish(state: str) -> int:
     return 0 if state == "complete" else INTERRUPTED
+
+
+def _refuse_object_store(runs: Path) -> None:
+    scheme, colon, _ = runs.parts[0].partition(":") if runs.parts else ("", "", "")
+    if colon and len(scheme) > 1:
+        raise UsageError(
+            f"--runs {runs}: runs live in a file system, because a commit needs a rename that is atomic, and object stores "
+            f"({scheme}://) have none; run on a local or network disk and copy the folder when it is complete"
+        )
 
 
 def _sources(experiment: str, config: RunConfig) -> dict[str, tuple[str, str]]:

@@ -301,6 +301,19 @@ class WarmUp(Frozen):
     """Adapt one variance a weight (diagonal) or one for each array of weights (layer), or keep the one that the prior gives."""
 
 
+class Stop(Frozen):
+    """What ends a run before it has all its draws: targets that are all reached, or a budget that is spent."""
+
+    ess: PositiveFloat | None = None
+    """Bulk effective sample size, all chains of a job together, that 95 % of the function values reach."""
+    rhat: Annotated[float, Field(gt=1)] | None = None
+    """R-hat that 95 % of the function values stay below."""
+    gradients: PositiveFloat | None = None
+    """Full-data gradients spent in sampling, all chains of a job."""
+    seconds: PositiveFloat | None = None
+    """Wall time spent in sampling."""
+
+
 type Model = Annotated[MLP | Imported, Field(discriminator="kind")]
 type Prior = Annotated[GaussianPrior | DistributionPrior | Imported, Field(discriminator="kind")]
 type Likelihood = Annotated[Categorical | GaussianNoise | Heteroscedastic | Imported, Field(discriminator="kind")]
@@ -326,16 +339,17 @@ class RunConfig(Frozen):
     """Instead of data, model, prior and likelihood: a function returning (log density, start) or (NumPyro model, args)."""
     sampler: Sampler = HMC()
     warmup: WarmUp = WarmUp()
+    stop: Stop = Stop()
     temperature: PositiveFloat = 1.0
     """Of (likelihood x prior)^(1/temperature)."""
     likelihood_temperature: PositiveFloat = 1.0
     """Tempers the likelihood alone."""
     start: str = "prior"
-    """Where chains begin: `prior`, `model` (its own initialisation), or a file of trained weights (npz or orbax)."""
+    """Where chains begin: `prior`, `model` (its own initialisation), a file of weights (npz or orbax), or a run folder."""
     chains: PositiveInt = 4
     """Chains; four or more let R-hat see disagreement."""
     draws: PositiveInt = 200
-    """Draws kept of each chain."""
+    """Draws kept of each chain; fewer where `stop` ends the run."""
     thin: PositiveInt = 1
     """Steps for each draw kept."""
     seed: Seed = 0
@@ -395,7 +409,7 @@ UNIONS: dict[str, tuple[type[Frozen], ...]] = {
     "likelihood": (Categorical, GaussianNoise, Heteroscedastic, Imported),
     "sampler": (HMC, NUTS, DynamicHMC, GHMC, MALA, Barker, MCLMC, AdjustedMCLMC, SGLD, SGHMC, SGNHT, Optimise),
 }
-SECTIONS: dict[str, type[Frozen]] = {"data": Data, "warmup": WarmUp, "density": Imported}
+SECTIONS: dict[str, type[Frozen]] = {"data": Data, "warmup": WarmUp, "stop": Stop, "density": Imported}
 
 
 def explain(error: ValidationError) -> str:

@@ -85,6 +85,10 @@ class DrawStore:
         for future in futures:
             future.result()
 
+    def read(self, name: str, num_draws: int) -> np.ndarray:
+        """Return the first draws of an array, [chain, draw, ...]."""
+        return np.asarray(self._open(name)[:, :num_draws].read().result())
+
     def check(self, num_draws: int) -> None:
         """Look for missing and torn files of the first `num_draws`.
 

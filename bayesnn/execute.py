@@ -14,7 +14,7 @@ import numpy as np
 
 import samplers
 from bayesnn.build import KINDS, Method
-from bayesnn.config import RunConfig
+from bayesnn.config import RunConfig, Stop
 from bayesnn.draw_store import Draws, block_length
 from bayesnn.draws import by_name
 from bayesnn.errors import UsageError
@@ -23,6 +23,7 @@ from bayesnn.problem import Problem
 from bayesnn.progress import Progress, Reporter
 from bayesnn.run_folder import RunFolder
 from bayesnn.shard import Shard
+from bayesnn.stopping import BLOCKS, reason_to_stop
 from samplers import Info, Result, Run
 
 # A commit costs about 0.1 s of writing and syncing; this keeps it at a few percent of a run.
@@ -114,6 +115,8 @@ class _Execution:
         self.committed_at = time.monotonic()
         self.draw_types = self._draw_types()
         self.block = block_length(shard.num_chains, self.config.draws, self.draw_types)
+        if self.config.stop != Stop():
+            self.block = min(self.block, -(-self.config.draws // BLOCKS))
 
     def run_until(self, stop: Callable[[Run], bool]) -> bool:
         """Bring the run to its end; False when stopped before."""
@@ -145,7 +148,7 @@ class _Execution:
         """Sample and keep; False when interrupted."""
         total, thin = self.config.draws, self.config.thin
         meter = _Meter(self, "sampling", total * thin, self.done.draws * thin, per_step=thin)
-        while self.done.draws < total:
+        while not self.done.is_complete:
             # Pieces end where blocks end, so that every block is written once and whole.
             length = min(self.block - self.done.draws % self.block, total - self.done.draws)
             results = self._sample(meter, steps=length * thin, thin=thin, save=self.problem.save, chunk_draws=self.block)
@@ -153,11 +156,22 @@ class _Execution:
             count = next(iter(draws.values())).shape[1]
             self.shard.draws.write(self.done.draws, draws)
             self._advance(meter, draws=count)
-            is_last = self.done.draws >= total
+            reason = self._reason_to_stop()
+            is_last = self.done.draws >= total or reason is not None
+            self.done = self.done.model_copy(update={"is_complete": is_last})
             self._commit(is_due=self.stop(self.run) or is_last)
+            if reason is not None:
+                self.reporter.note(f"complete with {self.done.draws} of {total} draws: {reason}")
+                return True
             if self.stop(self.run) and not is_last:
                 return False
         return True
+
+    def _reason_to_stop(self) -> str | None:
+        is_block_end = self.done.draws % self.block == 0
+        if not is_block_end:
+            return None
+        return reason_to_stop(self.config.stop, self.shard, self.done, self.block, self.draw_types)
 
     def _sample(self, meter: _Meter, *, steps: int, thin: int, save: Any, chunk_draws: int) -> list[Result]:
         results: list[Result] = []

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
 STATUS, MANIFEST = "status.json", "manifest.json"
 
 
+class FolderExistsError(UsageError):
+    """There is something where a new run folder should be."""
+
+
 class RunFolder:
     """Reads and writes everything but draws and states, which are the shards'."""
 
@@ -54,7 +58,7 @@ class RunFolder:
             run: Chains at step 0, the first commit.
 
         Raises:
-            UsageError: It exists.
+            FolderExistsError: It exists, or another job was quicker to make it.
         """
         cls.refuse_existing(path)
         draft = cls(path.with_name(f".{path.name}.{os.getpid()}.tmp"))
@@ -70,7 +74,11 @@ class RunFolder:
             shard = Shard(draft.path / "shards" / f"0-{config.chains}")
             shard.path.mkdir(parents=True)
             draft.write_status(shard, "running", shard.commit(Commit(), run))
-            draft.path.rename(path)
+            try:
+                draft.path.rename(path)
+            except OSError:
+                cls.refuse_existing(path)
+                raise
         except BaseException:
             shutil.rmtree(draft.path, ignore_errors=True)
             raise
@@ -78,9 +86,9 @@ class RunFolder:
 
     @staticmethod
     def refuse_existing(path: Path) -> None:
-        """Raise UsageError if there is something at the path."""
+        """Raise FolderExistsError if there is something at the path."""
         if path.exists():
-            raise UsageError(
+            raise FolderExistsError(
                 f"{path} exists; continue it with `bayesnn resume {path}`, choose another --name, or remove it: "
                 "a run folder is never overwritten"
             )
@@ -220,8 +228,8 @@ class RunFolder:
         return sorted(found, key=lambda shard: shard.first_chain)
 
     def unfinished(self) -> list[Shard]:
-        """Return the shards that have fewer draws than asked for."""
-        return [shard for shard in self.shards() if shard.read_commit().draws < self.config.draws]
+        """Return the shards that are not complete."""
+        return [shard for shard in self.shards() if not shard.read_commit().is_complete]
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name

@@ -37,6 +37,8 @@ class Commit(BaseModel):
     """Steps taken."""
     draws: int = 0
     """Draws that count, from the front of the store."""
+    is_complete: bool = False
+    """All draws are there, or what ends the run before came about."""
     checkpoint: str = ""
     """Folder of the sampler state, below checkpoints/."""
     digest: str = ""

@@ -1,4 +1,4 @@
-"""Trained weights from elsewhere, as starting points of chains."""
+"""Weights from elsewhere, as starting points of chains: a file of them, or the last draws of another run."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from bayesnn.errors import UsageError
 
 
 def load_positions(path: Path, like: Any) -> Any:
-    """Read weights from a file and start every chain there.
+    """Read weights and start every chain there.
 
     Args:
-        path: An .npz whose keys are dotted parameter paths (layer_0.kernel), or an orbax checkpoint of the parameter tree.
-        like: Positions [chain, ...] of the right structure; weights may lack the chain axis.
+        path: An .npz whose keys are dotted parameter paths (layer_0.kernel), an orbax checkpoint of the parameter tree, or a run
+            folder: chains then start from the last draws of its chains (members of an ensemble, say), in turn if there are more.
+        like: Positions [chain, ...] of the right structure; weights of a file may lack the chain axis.
 
     Raises:
         UsageError: No such file, or weights that do not fit the model; names them.
     """
     if not path.exists():
-        raise UsageError(f"start: no file {path}; use 'prior', 'model', or a file of weights (.npz or an orbax checkpoint)")
-    found = _read_npz(path) if path.suffix == ".npz" else _read_orbax(path)
+        raise UsageError(f"start: no file {path}; use 'prior', 'model', a file of weights (.npz or orbax), or a run folder")
     named = [(jax.tree_util.keystr(p, simple=True, separator="."), x) for p, x in jax.tree_util.tree_leaves_with_path(like)]
+    if (path / "config.json").exists():
+        found = _read_run(path, num_chains=named[0][1].shape[0])
+    else:
+        found = _read_npz(path) if path.suffix == ".npz" else _read_orbax(path)
     missing, unknown = [n for n, _ in named if n not in found], sorted(set(found) - {n for n, _ in named})
     if missing or unknown:
         raise UsageError(
@@ -42,6 +46,13 @@ def load_positions(path: Path, like: Any) -> Any:
             raise UsageError(f"start: {name} in {path} is not finite")
         leaves.append(jnp.broadcast_to(value, leaf.shape))
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
+
+
+def _read_run(path: Path, num_chains: int) -> dict[str, Any]:
+    from bayesnn.load import load_run
+
+    last = load_run(path).tree["posterior"].to_dataset().isel(draw=-1)
+    return {str(name): np.resize(x.values, (num_chains, *x.shape[1:])) for name, x in last.data_vars.items()}
 
 
 def _read_npz(path: Path) -> dict[str, Any]:

@@ -209,6 +209,15 @@ def test_chains_start_from_weights_in_a_file(form, with_chains, tmp_path):
             np.testing.assert_array_equal(positions[layer][name], np.broadcast_to(value, (2, *shapes[layer][name])))
 
 
+@pytest.mark.parametrize("chains", [1, 2, 5])
+def test_chains_start_from_the_last_draws_of_a_run(chains, finished):
+    update = {"warmup": WarmUp(steps=0), "start": str(finished), "chains": chains}
+    positions = named(started(own_experiments.SHORT.model_copy(update=update)))
+    last = load_run(finished).tree["posterior"].to_dataset().isel(draw=-1)
+    for name, value in positions.items():
+        np.testing.assert_array_equal(value, last[name].values[[chain % 2 for chain in range(chains)]])
+
+
 def test_own_data_in_a_file_are_those_that_are_sampled(tmp_path):
     dataset = own_experiments.line()
     rng = np.random.default_rng(0)

@@ -94,7 +94,7 @@ def test_a_kill_before_a_shard_has_begun_harms_nothing(finished_copy, cli):
 
 @pytest.mark.slow
 def test_three_jobs_at_once(tmp_path):
-    """Processes that begin together: one makes the folder beforehand, three add to it."""
+    """Processes that begin together: the quickest makes the folder, the others add to it."""
     path = tmp_path / "run"
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
 
@@ -103,10 +103,9 @@ def test_three_jobs_at_once(tmp_path):
             [sys.executable, "-m", "bayesnn.cli", *words_of(path, *more)], env=environment, stdout=subprocess.DEVNULL
         )
 
-    assert job().wait() == 0
     assert [job.wait() for job in [job("--add-chains") for _ in range(3)]] == [0, 0, 0]
     status = json.loads((path / "status.json").read_text())
-    assert (status["state"], status["chains"]) == ("complete", 8)
+    assert (status["state"], status["chains"]) == ("complete", 6)
     tree = load_run(path).tree
     first = tree["posterior"]["layer_0.bias"].values[:, 0]
-    assert len(np.unique(first, axis=0)) == 8  # no two chains alike
+    assert len(np.unique(first, axis=0)) == 6  # no two chains alike
