@@ -1,0 +1,155 @@
+"""What each kernel costs beside its floor: the gradients and the normal deviates that it needs, timed in the same run."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.flatten_util import ravel_pytree
+
+import samplers
+from benchmarks.digits import NUM_CHAINS, digits_posterior, starts
+from benchmarks.timing import interleave, report, report_ratio, seconds
+from samplers import mesh as meshes
+
+# Hidden widths, gradients of one timed call (of each chain) and repeats; 3.8k, 106k and 974k parameters.
+SIZES = (((50,), 400, 3),)
+STEP_SIZE = 1e-4  # so small that nothing is rejected and no tree ends early
+SMALL = 5  # leapfrogs of HMC and doublings of NUTS at the largest size
+
+
+class Cost(NamedTuple):
+    """What a kernel needs.
+
+    Attributes:
+        make: target -> kernel.
+        gradients: Of one step; None where each step tells.
+        normals: Deviates a parameter and step.
+        bar: What the ratio should be.
+    """
+
+    make: Callable[[Any, int], samplers.Kernel]
+    gradients: Callable[[int], int]
+    normals: int
+    bar: str
+
+
+def hmc(target: Any, leapfrogs: int) -> samplers.Kernel:
+    """Return HMC with so many leapfrogs."""
+    length = STEP_SIZE * (leapfrogs - 0.5)
+    return samplers.hmc(target, step_size=STEP_SIZE, trajectory_length=length, jitter=0.0)
+
+
+COSTS = {
+    "HMC": Cost(hmc, lambda leapfrogs: leapfrogs, 0, "<= 1.05"),
+    "MALA": Cost(lambda target, _: samplers.mala(target, step_size=STEP_SIZE), lambda _: 1, 1, "<= 1.10"),
+    "SGLD": Cost(lambda target, _: samplers.sgld(target, step_size=STEP_SIZE**2), lambda _: 1, 1, "<= 1.10"),
+    "MCLMC": Cost(
+        lambda target, _: samplers.mclmc(target, step_size=STEP_SIZE, decoherence_length=1.0), lambda _: 2, 1, "<= 1.10"
+    ),
+}
+
+
+def floor(posterior: Any, gradients: int, normals: int, steps: int) -> Any:
+    """Return a jitted loop of steps of so many gradients and normals of every chain, laid out as `sample` does."""
+
+    def chain(position: Any, batch: Any) -> Any:
+        density = samplers.log_density(posterior.target, batch, posterior.tempering)
+        flat, unravel = ravel_pytree(position)
+
+        def gradient(_: Any, x: Any) -> Any:
+            return x + 1e-9 * ravel_pytree(jax.value_and_grad(density)(unravel(x))[1])[0]
+
+        def step(index: Any, x: Any) -> Any:
+            for _ in range(normals):
+                x = x + 1e-9 * jax.random.normal(jax.random.fold_in(jax.random.key(0), index), x.shape)
+            return jax.lax.fori_loop(0, gradients, gradient, x)
+
+        return jax.lax.fori_loop(0, steps, step, flat)
+
+    def local(positions: Any, batch: Any) -> Any:
+        return meshes.map_chains(lambda x: chain(x, batch), 1, positions)
+
+    specs = (meshes.BY_CHAIN, meshes.batch_spec())
+    return jax.jit(meshes.over_mesh(local, meshes.make_mesh(NUM_CHAINS), specs, meshes.BY_CHAIN))
+
+
+def one_size(widths: tuple[int, ...], budget: int, repeats: int) -> None:
+    """Time all kernels on a network of one size."""
+    posterior = digits_posterior(widths)
+    positions = starts(posterior)
+    leapfrogs = min(40, max(SMALL, budget // 2))
+    cases: dict[str, Callable[[], float]] = {}
+    for name, cost in COSTS.items():
+        gradients = cost.gradients(leapfrogs)
+        steps = max(budget // gradients, 1)
+        run = functools.partial(
+            samplers.sample,
+            jax.random.key(0),
+            cost.make(posterior.target, leapfrogs),
+            positions,
+            posterior.batch,
+            num_steps=steps,
+            chunk_draws=steps,
+            chunk_seconds=1e9,
+            save=None,
+            chain_block=1,
+        )
+        warm = run().run
+        loop = floor(posterior, gradients, cost.normals, steps)
+        count = steps * gradients
+        cases[name] = functools.partial(lambda run, warm, n: seconds(lambda: run(run=warm).run.state) / n, run, warm, count)
+        cases[f"floor of {name}"] = functools.partial(
+            lambda loop, n: seconds(lambda: loop(positions, posterior.batch)) / n, loop, count
+        )
+    cases["bare gradient"] = functools.partial(
+        lambda loop: seconds(lambda: loop(positions, posterior.batch)) / budget, floor(posterior, budget, 0, 1)
+    )
+    cases["NUTS"] = nuts(posterior, positions, budget)
+    figures = interleave(cases, repeats)
+    report(
+        f"MLP 64-{'-'.join(map(str, widths))}-10, {posterior.num_params:,} parameters, a gradient of 4 chains", figures, "us", 1e6
+    )
+    for name, cost in COSTS.items():
+        report_ratio(
+            f"{name} / its {cost.gradients(leapfrogs)} gradients and {cost.normals} normals",
+            figures,
+            name,
+            f"floor of {name}",
+            cost.bar,
+        )
+    report_ratio("NUTS an executed gradient / bare gradient", figures, "NUTS", "bare gradient", "<= 1.20 at 3.7k, 1.35 at 100k")
+
+
+def nuts(posterior: Any, positions: Any, budget: int) -> Callable[[], float]:
+    """Return a case that times NUTS an executed gradient of four chains; chains that wait for others are not counted as work."""
+    kernel = samplers.nuts(posterior.target, step_size=STEP_SIZE, max_num_doublings=5)
+    steps = max(budget // 32, 1)
+    run = functools.partial(
+        samplers.sample, jax.random.key(0), kernel, positions, posterior.batch, num_steps=steps, chunk_draws=steps,
+        chunk_seconds=1e9, save=None, chain_block=1,
+    )  # fmt: skip
+    warm = run().run
+    by_device = len(meshes.make_mesh(NUM_CHAINS).devices.ravel())
+
+    def case() -> float:
+        spent: list[Any] = []
+        elapsed = seconds(lambda: spent.append(run(run=warm)) or spent[0].run.state)
+        gradients = np.asarray(spent[0].info.num_gradients).sum(axis=1).reshape(by_device, -1).sum(axis=1)
+        return elapsed / float(gradients.max()) * NUM_CHAINS / by_device
+
+    return case
+
+
+def main() -> None:
+    """Print the ratios at three sizes."""
+    print("\nKernels beside their floors: digits, 4 chains, chain_block 1; microseconds a gradient")
+    for widths, budget, repeats in SIZES:
+        one_size(widths, budget, repeats)
+
+
+if __name__ == "__main__":
+    main()
