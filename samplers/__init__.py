@@ -5,6 +5,7 @@ from samplers.barker import barker
 from samplers.checkpoint import CheckpointError, load_run, save_run
 from samplers.control_variates import control_variates
 from samplers.dynamic_hmc import dynamic_hmc
+from samplers.evidence import Evidence, mean_evidence, stepping_stone, thermodynamic_integration
 from samplers.folds import Moments, moments
 from samplers.ghmc import ghmc
 from samplers.hmc import hmc
@@ -25,6 +26,7 @@ from samplers.sghmc import sghmc
 from samplers.sgld import sgld
 from samplers.sgnht import sgnht
 from samplers.targets import centred, from_logdensity, log_density, log_density_terms, pad_batch
+from samplers.tempered_smc import ParticleState, tempered_smc
 from samplers.types import Batch, Fold, Health, Info, Kernel, PerChain, Result, Run, Sampler, Save, Target, Tempering, num_params
 from samplers.warmup import WarmUp, finish, window_adaptation
 
@@ -32,12 +34,14 @@ __all__ = [
     "KEEP_POSITION",
     "Batch",
     "CheckpointError",
+    "Evidence",
     "Fold",
     "Health",
     "Info",
     "Kernel",
     "LadderState",
     "Moments",
+    "ParticleState",
     "PerChain",
     "Preconditioner",
     "Restriction",
@@ -70,6 +74,7 @@ __all__ = [
     "mala",
     "mclmc",
     "mclmc_adaptation",
+    "mean_evidence",
     "minibatch",
     "moments",
     "num_params",
@@ -88,5 +93,8 @@ __all__ = [
     "sgld",
     "sgnht",
     "start",
+    "stepping_stone",
+    "tempered_smc",
+    "thermodynamic_integration",
     "window_adaptation",
 ]

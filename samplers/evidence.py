@@ -1,0 +1,134 @@
+r"""Estimates of the log evidence from log likelihoods at several temperatures, and from independent systems of particles.
+
+The evidence is :math:`\int p(y \mid \theta) p(\theta) d\theta` with the prior normalised, whether or not `Target.log_prior` is:
+the estimates see likelihoods alone. All errors are of sampling; none knows of a mode that no draw has seen.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from blackjax.diagnostics import effective_sample_size
+from jaxtyping import ArrayLike, Float
+from scipy.special import logsumexp
+
+
+class Evidence(NamedTuple):
+    """An estimate and its error.
+
+    Attributes:
+        log_evidence: Nats.
+        standard_error: Of it, from sampling; nats.
+    """
+
+    log_evidence: float
+    standard_error: float
+
+
+def thermodynamic_integration(betas: ArrayLike, log_likelihood: Float[np.ndarray, "chain draw K"]) -> Evidence:
+    r"""Integrate the mean log likelihood over the inverse temperature, from the prior to the posterior.
+
+    .. math:: \log Z = \int_0^1 E_\beta[L] \, d\beta \approx \sum_k \frac{\Delta_k}{2} (E_k + E_{k+1})
+        - \sum_k \frac{\Delta_k^2}{12} (V_{k+1} - V_k)
+
+    with :math:`\Delta_k = \beta_{k+1} - \beta_k` and :math:`V_k` the variance of L, which is the slope of the curve: it corrects
+    the trapezoids to fourth order. What is left of their error is **not** in the standard error; `stepping_stone` has no such
+    error, so look at both. Prefer this one for long likelihoods on few rungs, where the other's weights degenerate.
+
+    Args:
+        betas: [K] inverse likelihood temperatures, increasing; those of `parallel_tempering`, which must be the same on every
+            ladder. 0 and 1 at the ends give the evidence, others the ratio of two normalising constants.
+        log_likelihood: [chain, draw, K] log likelihood on each rung: draws of `LadderState.log_likelihood`. Independent ladders
+            on the chain axis; rungs of one ladder may depend on each other.
+
+    Returns:
+        Evidence.
+
+    Raises:
+        ValueError: Shapes that do not fit, or betas that do not increase.
+
+    References:
+        Friel & Pettitt 2008; Friel, Hurn & Wyse 2014, arXiv 1209.3198, equation 7 (the correction).
+    """
+    steps, values = _checked(betas, log_likelihood)
+    weights = (np.append(steps, 0) + np.append(0, steps)) / 2
+    curvatures = (np.append(steps**2, 0) - np.append(0, steps**2)) / 12
+    deviations = values - values.mean(axis=(0, 1))
+    series = values @ weights + deviations**2 @ curvatures
+    return Evidence(float(series.mean()), _standard_error(series))
+
+
+def stepping_stone(betas: ArrayLike, log_likelihood: Float[np.ndarray, "chain draw K"]) -> Evidence:
+    r"""Multiply the ratios of neighbouring normalising constants, each by importance sampling from the hotter rung.
+
+    .. math:: \hat Z = \prod_k \frac{1}{N} \sum_t \exp\left((\beta_{k+1} - \beta_k) L_{k,t}\right)
+
+    Each ratio is unbiased whatever the ladder; the logarithm is low by half its variance.
+
+    Args:
+        betas: As in `thermodynamic_integration`.
+        log_likelihood: As in `thermodynamic_integration`; the coldest rung is not used.
+
+    Returns:
+        Evidence.
+
+    Raises:
+        ValueError: Shapes that do not fit, or betas that do not increase.
+
+    References:
+        Xie, Lewis, Fan, Kuo & Chen 2011, Systematic Biology 60.
+    """
+    steps, values = _checked(betas, log_likelihood)
+    log_weights = steps * values[..., :-1]
+    log_ratios = logsumexp(log_weights, axis=(0, 1)) - np.log(log_weights[..., 0].size)
+    # The logarithm of a mean varies as the mean of weight / mean weight (delta method); rungs add up draw by draw, since swaps
+    # make them depend on each other.
+    series = np.sum(np.exp(log_weights - log_ratios), axis=-1)
+    return Evidence(float(log_ratios.sum()), _standard_error(series))
+
+
+def mean_evidence(log_evidence: Float[np.ndarray, " system"]) -> Evidence:
+    """Return the logarithm of the mean evidence of independent systems (chains of `tempered_smc`), whose error is theirs.
+
+    The error comes from the spread of the systems, so it holds whatever they did, if there are enough of them: with R systems use
+    the quantiles of Student's t with R - 1 degrees of freedom. Where their log evidences spread by more than about 1, the mean
+    hangs on the largest one and the error is too small: take more particles.
+
+    Args:
+        log_evidence: [system] nats, at least two.
+
+    Returns:
+        Evidence.
+
+    Raises:
+        ValueError: Fewer than two systems.
+    """
+    values = np.asarray(log_evidence, np.float64)
+    if values.ndim != 1 or values.size < 2:
+        raise ValueError(f"log_evidence must be [system] with at least two independent systems, got the shape {values.shape}")
+    log_mean = logsumexp(values) - np.log(values.size)
+    relative = np.exp(values - log_mean)
+    return Evidence(float(log_mean), float(relative.std(ddof=1) / np.sqrt(values.size)))
+
+
+def _checked(betas: ArrayLike, log_likelihood: Float[np.ndarray, "chain draw K"]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the steps of beta and the log likelihoods, in double precision."""
+    ladder, values = np.asarray(betas, np.float64), np.asarray(log_likelihood, np.float64)
+    if ladder.ndim != 1 or ladder.size < 2 or not (np.diff(ladder) > 0).all():
+        raise ValueError(f"betas must be at least two numbers that increase, got {betas}")
+    if values.ndim != 3 or values.shape[2] != ladder.size or values.shape[1] < 8:
+        raise ValueError(
+            f"log_likelihood must be [chain, draw, rung], 8 draws or more on {ladder.size} rungs; got the shape {values.shape}"
+        )
+    if not np.isfinite(values).all():
+        raise ValueError("a log likelihood is not finite; a ladder that met one has no evidence")
+    return np.diff(ladder), values
+
+
+def _standard_error(series: Float[np.ndarray, "chain draw"]) -> float:
+    """Return the standard error of the mean of autocorrelated draws; chains in halves, so that drifts count as well."""
+    num_draws = series.shape[1] // 2 * 2
+    halves = series[:, :num_draws].reshape(2 * series.shape[0], -1)
+    halves = halves - halves.mean()  # the size of the log likelihood would drown its spread in single precision
+    return float(halves.std(ddof=1) / np.sqrt(np.asarray(effective_sample_size(halves), np.float64)))

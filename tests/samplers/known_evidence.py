@@ -1,0 +1,47 @@
+"""A regression whose evidence is known in closed form, and the coverage of intervals that estimate it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.stats
+
+from samplers import Batch, Target
+from tests.samplers.analytic import NOISE, PRIOR_SCALE
+
+NUM_DATA, DIMENSION = 30, 5
+
+
+def _log_prior(position: Any, constants: Any) -> Any:
+    return jnp.sum(jax.scipy.stats.norm.logpdf(position, scale=PRIOR_SCALE))
+
+
+def _log_likelihood(position: Any, data: Any, constants: Any) -> Any:
+    return jax.scipy.stats.norm.logpdf(data["y"], data["x"] @ position, NOISE)
+
+
+_rng = np.random.default_rng(11)
+_x = _rng.normal(size=(NUM_DATA, DIMENSION)) * np.geomspace(0.3, 1, DIMENSION)
+_y = _x @ _rng.normal(size=DIMENSION) + NOISE * _rng.normal(size=NUM_DATA)
+TARGET = Target(_log_prior, _log_likelihood, num_data=NUM_DATA)
+BATCH = Batch({"x": jnp.asarray(_x, jnp.float32), "y": jnp.asarray(_y, jnp.float32)}, jnp.ones(NUM_DATA))
+COVARIANCE = np.linalg.inv(np.eye(DIMENSION) / PRIOR_SCALE**2 + _x.T @ _x / NOISE**2)
+MEAN = COVARIANCE @ _x.T @ _y / NOISE**2
+LOG_EVIDENCE = float(
+    scipy.stats.multivariate_normal(np.zeros(NUM_DATA), NOISE**2 * np.eye(NUM_DATA) + PRIOR_SCALE**2 * _x @ _x.T).logpdf(_y)
+)
+
+
+def prior_draws(seed: int, *shape: int) -> Any:
+    return PRIOR_SCALE * jax.random.normal(jax.random.key(seed), (*shape, DIMENSION))
+
+
+def assert_covers(estimates: Any, quantile: float) -> None:
+    """Of 200 intervals of 95 %, 90 to 99 % contain the evidence: 4.6 standard errors (of 1.5 %) below would be 88 %."""
+    estimates = np.asarray(estimates)
+    assert len(estimates) == 200
+    coverage = np.mean(np.abs(estimates[:, 0] - LOG_EVIDENCE) < quantile * estimates[:, 1])
+    assert 0.90 <= coverage <= 0.99, f"coverage {coverage}"

@@ -1,0 +1,196 @@
+"""Tempered SMC: its stages, its weights, its evidence, and how often the interval of the evidence covers."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.stats
+from jax.scipy.special import logsumexp
+
+from samplers import (
+    Batch,
+    Save,
+    Target,
+    hmc,
+    load_run,
+    make_mesh,
+    mala,
+    mean_evidence,
+    sample,
+    save_run,
+    sgld,
+    start,
+    tempered_smc,
+)
+from samplers.tempered_smc import next_beta
+from tests.samplers.known_evidence import BATCH, COVARIANCE, LOG_EVIDENCE, MEAN, TARGET, assert_covers, prior_draws
+
+NUM_PARTICLES, NUM_SYSTEMS = 200, 8
+MALA = mala(TARGET, step_size=0.9)
+SMC = tempered_smc(MALA, TARGET, particle_block=NUM_PARTICLES, target_acceptance_rate=0.6)
+# Of one system against the closed form; `mean_evidence` is of several.
+KEEP = Save(lambda state, arrays: (state.position, state.log_weights))
+
+
+def is_done(run):
+    return bool(run.state.done.all())
+
+
+def run_systems(kernel=SMC, num_systems=NUM_SYSTEMS, num_steps=60, positions=None, target_batch=BATCH, **options):
+    positions = prior_draws(0, num_systems, NUM_PARTICLES) if positions is None else positions
+    options = {"until": is_done, "chunk_draws": 5, "save": None, **options}
+    return sample(jax.random.key(0), kernel, positions, target_batch, num_steps=num_steps, **options)
+
+
+@pytest.fixture(scope="module")
+def finished():
+    run = run_systems().run
+    assert is_done(run)
+    return run
+
+
+def assert_mean(by_system, expected):
+    """Independent systems: the mean is within five standard errors."""
+    by_system = np.asarray(by_system, np.float64)
+    error = by_system.std(axis=0, ddof=1) / np.sqrt(len(by_system))
+    assert (np.abs(by_system.mean(axis=0) - expected) < 5 * error).all(), (by_system.mean(axis=0) - expected) / error
+
+
+def test_estimates_the_evidence(finished):
+    estimate = mean_evidence(finished.state.log_evidence)
+    assert estimate.standard_error < 0.15
+    assert abs(estimate.log_evidence - LOG_EVIDENCE) < 5 * estimate.standard_error
+
+
+def test_weighted_particles_have_the_posterior_moments(finished):
+    weights = np.exp(np.asarray(finished.state.log_weights, np.float64))
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)  # NUM_PARTICLES roundings
+    positions = np.asarray(finished.state.position, np.float64)
+    assert_mean(np.einsum("sp,spd->sd", weights, positions), MEAN)
+    centred = positions - MEAN
+    assert_mean(np.einsum("sp,spd,spe->sde", weights, centred, centred), COVARIANCE)
+
+
+def test_finds_the_weights_of_modes():
+    """Two modes 12 standard deviations apart, in 3 dimensions, which the kernel never crosses."""
+    weight, centre = 0.7, 6.0 * jnp.ones((1, 3)) / jnp.sqrt(3.0)
+
+    def log_likelihood(position, centre, constants):
+        left, right = (-0.5 * jnp.sum((position - sign * centre) ** 2, axis=-1) for sign in (-1, 1))
+        return jnp.logaddexp(jnp.log(1 - weight) + left, jnp.log(weight) + right)
+
+    target = Target(lambda position, constants: -0.5 * jnp.sum((position / 6) ** 2), log_likelihood, num_data=1)
+    kernel = hmc(target, step_size=0.5, trajectory_length=1.5)
+    positions = 6 * jax.random.normal(jax.random.key(2), (16, 400, 3))
+    smc = tempered_smc(kernel, target, particle_block=400)
+    state = run_systems(smc, positions=positions, target_batch=Batch(centre, jnp.ones(1))).run.state
+    in_right = jnp.sum(jnp.exp(state.log_weights) * (state.position.sum(axis=-1) > 0), axis=1)
+    assert_mean(in_right, weight)
+    assert in_right.std() < 0.1
+    # N(centre; 0, 37 I) in units of the normal density's constant: the likelihood is not normalised.
+    exact = 1.5 * np.log(2 * np.pi) + scipy.stats.multivariate_normal(np.zeros(3), 37 * np.eye(3)).logpdf(np.asarray(centre[0]))
+    estimate = mean_evidence(state.log_evidence)
+    assert abs(estimate.log_evidence - exact) < 5 * estimate.standard_error
+
+
+def test_next_beta_keeps_the_share():
+    log_likelihood = -30 * jax.random.normal(jax.random.key(0), (1000,)) ** 2
+    log_weights = jax.nn.log_softmax(jax.random.normal(jax.random.key(1), (1000,)))
+    beta = next_beta(log_likelihood, log_weights, jnp.float32(0.1), 0.9)
+    increments = np.exp(np.float64(beta - 0.1) * np.asarray(log_likelihood, np.float64))
+    weights = np.exp(np.asarray(log_weights, np.float64))
+    share = np.sum(weights * increments) ** 2 / np.sum(weights * increments**2)
+    # beta is rounded to 1e-8, and the share falls by about 30 for each unit of it; logsumexp rounds at 1e-6.
+    np.testing.assert_allclose(share, 0.9, atol=1e-5)
+
+
+def test_a_flat_likelihood_needs_one_stage():
+    beta = next_beta(jnp.ones(10), jnp.full(10, -jnp.log(10.0)), jnp.float32(0), 0.9)
+    assert beta == 1
+
+
+def test_once_done_a_step_changes_nothing(finished):
+    after = run_systems(num_steps=3, run=finished, until=None)
+    for x, y in zip(jax.tree.leaves(after.run.state), jax.tree.leaves(finished.state), strict=True):
+        np.testing.assert_array_equal(x, y)
+    assert after.info.num_gradients.sum() == 0
+    assert not after.run.health.num_nonfinite.any()
+
+
+def test_a_stage_counts_its_gradients():
+    info = run_systems(num_systems=1, num_steps=2).info
+    # 5 moves of 1 gradient, and 1 to start, of each particle.
+    np.testing.assert_array_equal(info.num_gradients, [[6 * NUM_PARTICLES] * 2])
+
+
+def test_resumed_from_disk_and_on_other_devices_nothing_differs(tmp_path):
+    kernel = tempered_smc(MALA, TARGET)
+    positions = prior_draws(1, 3, 10)
+    devices = jax.devices()
+
+    def run(num_steps, num_devices=1, **options):
+        mesh = make_mesh(3, devices=devices[:num_devices])
+        return run_systems(kernel, num_steps=num_steps, positions=positions, mesh=mesh, until=None, **options).run
+
+    whole, first = run(6), run(2)
+    save_run(tmp_path / "run", first)
+    like = jax.eval_shape(lambda: start(jax.random.key(0), kernel, positions, BATCH, mesh=make_mesh(3, devices=devices[:1])))
+    for other in (run(4, run=load_run(tmp_path / "run", like)), run(6, num_devices=2)):
+        for x, y in zip(jax.tree.leaves(other.state), jax.tree.leaves(whole.state), strict=True):
+            np.testing.assert_array_equal(x, y)
+
+
+def test_runs_in_double_precision_and_uses_each_key_once():
+    kernel, position = tempered_smc(MALA, TARGET), prior_draws(1, 4)
+    init_key, step_key = jax.random.split(jax.random.key(0))
+    with jax.debug_key_reuse(True):
+        state = kernel.init(init_key, position, BATCH, kernel.initial_tuning)
+        after, _ = kernel.step(step_key, state, BATCH, kernel.initial_tuning, jnp.int32(0))
+    assert jax.tree.map(jnp.result_type, after) == jax.tree.map(jnp.result_type, state)
+    with jax.enable_x64(True):
+        batch = jax.tree.map(lambda x: x.astype(jnp.float64), BATCH)
+        double = run_systems(kernel, positions=position[None].astype(jnp.float64), num_steps=2, target_batch=batch).run.state
+    assert double.position.dtype == double.log_evidence.dtype == np.float64
+
+
+@pytest.mark.parametrize("bad", [{"conditional_ess": 1.0}, {"conditional_ess": 0.0}, {"num_moves": 0}, {"resample_below": 2.0}])
+def test_refuses_arguments_outside_their_range(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        tempered_smc(MALA, TARGET, **bad)
+
+
+def test_refuses_kernels_and_particles_that_do_not_fit():
+    with pytest.raises(TypeError, match="inverse_mass_matrix"):
+        tempered_smc(sgld(TARGET, step_size=0.1), TARGET)
+    with pytest.raises(ValueError, match="even"):
+        run_systems(positions=prior_draws(0, 1, 7))
+
+
+@pytest.fixture(scope="module")
+def repeats():
+    """200 repeats of 8 systems."""
+    num_systems = 200 * NUM_SYSTEMS
+    draws = run_systems(num_systems=num_systems, save=KEEP_EVIDENCE, positions=prior_draws(3, num_systems, NUM_PARTICLES))
+    assert is_done(draws.run)
+    return draws
+
+
+KEEP_EVIDENCE = Save(lambda state, arrays: (state.log_evidence, state.beta, state.log_likelihood))
+STUDENT = scipy.stats.t.ppf(0.975, NUM_SYSTEMS - 1)
+
+
+@pytest.mark.slow
+def test_intervals_of_the_evidence_cover(repeats):
+    log_evidence = repeats.draws[0][:, -1].reshape(200, NUM_SYSTEMS)
+    assert_covers([mean_evidence(x) for x in log_evidence], STUDENT)
+
+
+@pytest.mark.slow
+def test_without_the_weights_intervals_do_not_cover(repeats):
+    """As though each stage set out from equal weights."""
+    _, betas, log_likelihood = repeats.draws
+    increments = logsumexp(np.diff(betas, axis=1)[..., None] * log_likelihood[:, :-1], axis=2) - np.log(NUM_PARTICLES)
+    with pytest.raises(AssertionError, match="coverage"):
+        assert_covers([mean_evidence(x) for x in increments.sum(axis=1).reshape(200, NUM_SYSTEMS)], STUDENT)
