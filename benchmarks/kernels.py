@@ -16,7 +16,7 @@ from benchmarks.timing import interleave, report, report_ratio, seconds
 from samplers import mesh as meshes
 
 # Hidden widths, gradients of one timed call (of each chain) and repeats; 3.8k, 106k and 974k parameters.
-SIZES = (((50,), 400, 3),)
+SIZES = (((50,), 800, 5), ((290, 290), 40, 5), ((950, 950), 10, 3))
 STEP_SIZE = 1e-4  # so small that nothing is rejected and no tree ends early
 SMALL = 5  # leapfrogs of HMC and doublings of NUTS at the largest size
 
