@@ -38,7 +38,13 @@ def _unchecked(info: StructTypeInfo) -> StructConstructorSpec | None:
         StructFieldSpec(name, hints[name], getattr(info.default, name, field.default), field.description)
         for name, field in info.type.model_fields.items()
     ]
-    return StructConstructorSpec(info.type.model_construct, tuple(fields))
+    model: type[Frozen] = info.type
+
+    def construct(**values: Any) -> Frozen:
+        return model.model_construct(**values)
+
+    construct.__doc__ = model.__doc__  # shown above its flags
+    return StructConstructorSpec(construct, tuple(fields))
 
 
 @dataclasses.dataclass(frozen=True)

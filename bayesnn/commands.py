@@ -159,8 +159,8 @@ def audit(folder: RunFolder, claims: Sequence[str] = ()) -> int:
     chosen = [_named(HEALTH, name, "claim") for name in claims or HEALTH]
     tree = read_tree(folder)
     findings = judge(tree, chosen)
+    print_findings(findings, str(folder.path))  # first: where the folder cannot be written, they are of use all the same
     write_findings(folder, findings)
-    print_findings(findings, str(folder.path))
     return 0 if overall(findings) == "pass" else 1
 
 

@@ -258,6 +258,7 @@ class _Meter:
         self.execution, self.phase, self.num_steps, self.step, self.per_step = execution, phase, num_steps, step, per_step
         self.gradients = self.taken_gradients = 0.0
         self.began = self.taken_at = time.monotonic()
+        self.divergent_before = self._divergent(execution.run)
         self.first: tuple[float, int] | None = None  # when the first chunk, which compiles, was over
 
     def show(self, result: Result) -> None:
@@ -282,10 +283,14 @@ class _Meter:
                 gradients=self.gradients,
                 seconds=now - self.began,
                 acceptance=float(finite.mean()) if finite.size else float("nan"),
-                divergences=int(np.sum(result.run.health.num_divergent)),
+                divergences=self._divergent(result.run) - self.divergent_before,
                 seconds_left=seconds_left,
             )
         )
+
+    @staticmethod
+    def _divergent(run: Run) -> int:
+        return int(np.sum(run.health.num_divergent))
 
     def take(self) -> tuple[float, float]:
         """Return gradients and seconds since the last call."""

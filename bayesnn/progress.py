@@ -25,7 +25,7 @@ class Progress(NamedTuple):
         gradients: Full-data gradients spent, all chains.
         seconds: Wall time spent, of this execution.
         acceptance: Mean acceptance rate of the last chunk, NaN where there is none.
-        divergences: Divergent steps, all chains.
+        divergences: Divergent steps of this phase and execution, all chains.
         seconds_left: Estimated.
     """
 

@@ -100,7 +100,7 @@ def test_data_that_are_no_data(changes, message, refused_run, tmp_path, own):
         (["--data.split", "99999999999"], "data.split: Input should be less than 4294967296 (got 99999999999)"),
         (["--test-points", "1000"], "test_points must be from 1 to"),
         (["--prior.layer-scales", "layer_9", "1"], "layer_9"),
-        (["--start", "nowhere.npz"], "use 'prior', 'model', or a file of weights"),
+        (["--start", "nowhere.npz"], "use 'prior', 'model', a file of weights"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -11,6 +11,7 @@ import pytest
 from bayesnn import cli as module
 from bayesnn import commands
 from bayesnn import config as c
+from bayesnn.config import read
 from bayesnn.experiments import EXPERIMENTS
 from tests.bayesnn.experiments import SHORT
 
@@ -77,6 +78,19 @@ def test_help_of_an_experiment_shows_every_setting_and_its_own_defaults(cli):
     assert not missing
     assert "--sampler.kind" not in out
     assert "(default: 0.0001)" in out
+    assert all((owner.__doc__ or "").partition(":")[0] in out for owner in parts.values())
+    assert "Creates a new instance" not in out  # of pydantic's constructor
+
+
+def test_another_sampler_takes_the_place_of_the_experiments(cli, refused, tmp_path):
+    for words in (["--sampler", "mala"], ["--sampler=mala"]):
+        _, out, _ = cli("run", "digits-sgld", *words, "--help")
+        assert c.MALA.__doc__.partition(":")[0] in out
+        assert "--sampler.batch-size" not in out
+    words = ["run", "diabetes-hmc", "--runs", tmp_path, "--draws", "2", "--warmup.steps", "3"]
+    assert cli(*words, "--sampler", "ghmc", "--sampler.refreshment", "0.5").status == 0
+    assert read(tmp_path / "diabetes-hmc/config.json").sampler == c.GHMC(refreshment=0.5)
+    assert "unknown sampler 'mall'; did you mean 'mala'?" in refused(*words, "--sampler", "mall")
 
 
 def test_list_shows_everything_that_has_a_name(cli):
