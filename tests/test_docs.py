@@ -173,9 +173,9 @@ def test_shell_of_the_readme_runs(tmp_path):
     np.savez(tmp_path / "inputs.npz", x=np.zeros((2, 64)))
 
     def bayesnn(*words: str) -> subprocess.CompletedProcess[str]:
-        small = (
-            [*SMALL, "--sampler.max-num-steps", "10"] if words[1:2] == ("digits-hmc",) else SMALL[2:] if words[0] == "run" else []
-        )
+        small = SMALL if words[:2] == ("run", "digits-hmc") else SMALL[2:] if words[0] == "run" else []
+        if small is SMALL and "--sampler" not in words:
+            small = [*SMALL, "--sampler.max-num-steps", "10"]
         command = [str(Path(sys.executable).with_name("bayesnn")), *words, *small]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
