@@ -5,7 +5,7 @@ from samplers.barker import barker
 from samplers.checkpoint import CheckpointError, load_run, save_run
 from samplers.control_variates import control_variates
 from samplers.dynamic_hmc import dynamic_hmc
-from samplers.evidence import Evidence, mean_evidence, stepping_stone, thermodynamic_integration
+from samplers.evidence import Evidence, NestedEvidence, mean_evidence, nested_evidence, stepping_stone, thermodynamic_integration
 from samplers.folds import Moments, moments
 from samplers.ghmc import ghmc
 from samplers.hmc import hmc
@@ -16,6 +16,7 @@ from samplers.mclmc import mclmc
 from samplers.mclmc_adaptation import mclmc_adaptation
 from samplers.mesh import lift, make_mesh
 from samplers.minibatch import minibatch
+from samplers.nested_sampling import NestedState, nested_sampling
 from samplers.nuts import nuts
 from samplers.optimise import optimise
 from samplers.parallel_tempering import LadderState, parallel_tempering, rejection_rates, round_trips
@@ -41,6 +42,8 @@ __all__ = [
     "Kernel",
     "LadderState",
     "Moments",
+    "NestedEvidence",
+    "NestedState",
     "ParticleState",
     "PerChain",
     "Preconditioner",
@@ -77,6 +80,8 @@ __all__ = [
     "mean_evidence",
     "minibatch",
     "moments",
+    "nested_evidence",
+    "nested_sampling",
     "num_params",
     "nuts",
     "optimise",

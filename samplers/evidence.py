@@ -1,4 +1,4 @@
-r"""Estimates of the log evidence from log likelihoods at several temperatures, and from independent systems of particles.
+r"""Estimates of the log evidence from log likelihoods at several temperatures, systems of particles and nested sampling.
 
 The evidence is :math:`\int p(y \mid \theta) p(\theta) d\theta` with the prior normalised, whether or not `Target.log_prior` is:
 the estimates see likelihoods alone. All errors are of sampling; none knows of a mode that no draw has seen.
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 from blackjax.diagnostics import effective_sample_size
-from jaxtyping import ArrayLike, Float
+from jaxtyping import ArrayLike, Float, Int
 from scipy.special import logsumexp
 
 
@@ -24,6 +24,22 @@ class Evidence(NamedTuple):
 
     log_evidence: float
     standard_error: float
+
+
+class NestedEvidence(NamedTuple):
+    """The outcome of one run.
+
+    Attributes:
+        log_evidence: Nats.
+        standard_error: Of it, from the volumes that are not known; about sqrt(information / n).
+        information: Kullback-Leibler divergence of the posterior from the prior, nats.
+        log_weights: [draws * k + n] normalised posterior weights of the dead points, draw by draw, then of the live ones.
+    """
+
+    log_evidence: float
+    standard_error: float
+    information: float
+    log_weights: Float[np.ndarray, " points"]
 
 
 def thermodynamic_integration(betas: ArrayLike, log_likelihood: Float[np.ndarray, "chain draw K"]) -> Evidence:
@@ -110,6 +126,53 @@ def mean_evidence(log_evidence: Float[np.ndarray, " system"]) -> Evidence:
     log_mean = logsumexp(values) - np.log(values.size)
     relative = np.exp(values - log_mean)
     return Evidence(float(log_mean), float(relative.std(ddof=1) / np.sqrt(values.size)))
+
+
+def nested_evidence(
+    log_likelihood: Float[np.ndarray, "draw k"],
+    num_live: Int[np.ndarray, "draw k"],
+    live_log_likelihood: Float[np.ndarray, " n"],
+    *,
+    num_simulations: int = 200,
+    seed: int = 0,
+) -> NestedEvidence:
+    """Return the evidence of one run, averaged over simulations of the volumes, and the posterior weights of its points.
+
+    Args:
+        log_likelihood: [draw, k] of the dead, in the order in which they died.
+        num_live: [draw, k] as saved; where it is 0 nobody died.
+        live_log_likelihood: [n] of the points that live at the end, which are taken to die one by one.
+        num_simulations: Draws of the sequence of volumes, >= 2.
+        seed: Of these draws.
+
+    Raises:
+        ValueError: Shapes that do not fit.
+
+    References:
+        Skilling 2006, section 4; Higson, Handley, Hobson & Lasenby 2018, arXiv 1704.03459.
+    """
+    dead, alive_then, live = (
+        np.asarray(log_likelihood, np.float64),
+        np.asarray(num_live),
+        np.asarray(live_log_likelihood, np.float64),
+    )
+    if dead.ndim != 2 or dead.shape != alive_then.shape or live.ndim != 1:
+        raise ValueError(f"got shapes {dead.shape}, {alive_then.shape} and {live.shape}; expected [draw, k] twice and [n]")
+    died, last = np.flatnonzero(alive_then), dead.size + np.argsort(live)
+    order = np.concatenate([died, last])
+    values = np.concatenate([dead.ravel(), live])[order]
+    counts = np.concatenate([alive_then.ravel()[died], np.arange(live.size, 0, -1)])
+
+    uniform = np.random.default_rng(seed).uniform(size=(num_simulations, order.size))
+    log_shrinkage = np.log(uniform) / counts
+    log_volume = np.cumsum(log_shrinkage, axis=1) - log_shrinkage
+    log_terms = log_volume + np.log(-np.expm1(log_shrinkage)) + values
+    log_evidences = logsumexp(log_terms, axis=1)
+    log_shares = logsumexp(log_terms - log_evidences[:, None], axis=0) - np.log(num_simulations)
+    information = float(np.exp(log_shares) @ values - log_evidences.mean())
+    log_weights = np.full(dead.size + live.size, -np.inf)
+    log_weights[order] = log_shares
+    return NestedEvidence(float(log_evidences.mean()), float(log_evidences.std(ddof=1)), information, log_weights)
 
 
 def _checked(betas: ArrayLike, log_likelihood: Float[np.ndarray, "chain draw K"]) -> tuple[np.ndarray, np.ndarray]:

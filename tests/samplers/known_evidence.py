@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.integrate
 import scipy.stats
 
 from samplers import Batch, Target
@@ -32,6 +33,28 @@ COVARIANCE = np.linalg.inv(np.eye(DIMENSION) / PRIOR_SCALE**2 + _x.T @ _x / NOIS
 MEAN = COVARIANCE @ _x.T @ _y / NOISE**2
 LOG_EVIDENCE = float(
     scipy.stats.multivariate_normal(np.zeros(NUM_DATA), NOISE**2 * np.eye(NUM_DATA) + PRIOR_SCALE**2 * _x @ _x.T).logpdf(_y)
+)
+
+
+def _crossing_log_prior(position: Any, constants: Any) -> Any:
+    return jnp.sum(jax.scipy.stats.norm.logpdf(position))
+
+
+def _crossing_log_likelihood(position: Any, num_examples: Any, constants: Any) -> Any:
+    return -0.5 * num_examples * (position[0] * position[1]) ** 2
+
+
+# A normal crossing: the likelihood does not fall along either axis, and is a hundred times narrower across.
+CROSSING_SIZE = 1e4
+CROSSING = Target(_crossing_log_prior, _crossing_log_likelihood, num_data=1)
+CROSSING_BATCH = Batch(jnp.full(1, CROSSING_SIZE, jnp.float32), jnp.ones(1))
+# Over the second coordinate in closed form; of the first by its logarithm, in which the integrand is smooth.
+CROSSING_LOG_EVIDENCE = float(
+    np.log(
+        scipy.integrate.quad(
+            lambda u: 2 * np.exp(u) * scipy.stats.norm.pdf(np.exp(u)) / np.sqrt(1 + CROSSING_SIZE * np.exp(2 * u)), -30, 5
+        )[0]
+    )
 )
 
 

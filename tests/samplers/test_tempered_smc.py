@@ -30,8 +30,7 @@ from tests.samplers.known_evidence import BATCH, COVARIANCE, LOG_EVIDENCE, MEAN,
 NUM_PARTICLES, NUM_SYSTEMS = 200, 8
 MALA = mala(TARGET, step_size=0.9)
 SMC = tempered_smc(MALA, TARGET, particle_block=NUM_PARTICLES, target_acceptance_rate=0.6)
-# Of one system against the closed form; `mean_evidence` is of several.
-KEEP = Save(lambda state, arrays: (state.position, state.log_weights))
+KEEP_EVIDENCE = Save(lambda state, arrays: (state.log_evidence, state.beta, state.log_likelihood))
 
 
 def is_done(run):
@@ -177,7 +176,6 @@ def repeats():
     return draws
 
 
-KEEP_EVIDENCE = Save(lambda state, arrays: (state.log_evidence, state.beta, state.log_likelihood))
 STUDENT = scipy.stats.t.ppf(0.975, NUM_SYSTEMS - 1)
 
 
