@@ -49,8 +49,9 @@ def thermodynamic_integration(betas: ArrayLike, log_likelihood: Float[np.ndarray
         - \sum_k \frac{\Delta_k^2}{12} (V_{k+1} - V_k)
 
     with :math:`\Delta_k = \beta_{k+1} - \beta_k` and :math:`V_k` the variance of L, which is the slope of the curve: it corrects
-    the trapezoids to fourth order. What is left of their error is **not** in the standard error; `stepping_stone` has no such
-    error, so look at both. Prefer this one for long likelihoods on few rungs, where the other's weights degenerate.
+    the trapezoids to fourth order. What is left of their error is **not** in the standard error, and can be many of them: on a
+    normal crossing with 12 rungs at powers of 4 it was 0.9 nats, 20 standard errors (measured). `stepping_stone` has no such
+    error: believe this one where both agree.
 
     Args:
         betas: [K] inverse likelihood temperatures, increasing; those of `parallel_tempering`, which must be the same on every

@@ -73,7 +73,7 @@ def tempered_smc(
 
     On a fixed ladder with fixed kernels :math:`\hat Z` is unbiased (its logarithm is low by half its variance); adapting both to
     the particles adds a bias of order 1/P. In a metric that a particle has a part in itself, P = 200 of them and 3 moves put a
-    regression of 5 coefficients off by 0.19 nats (measured), as much as the error of a system; with halves by 0.01.
+    regression of 5 coefficients off by 0.19 nats (measured), as much as the error of a system; with halves by 0.01 to 0.02.
 
     Args:
         kernel: An exact kernel of the target, whose tuning has `tempering`, `step_size` and `inverse_mass_matrix`.
