@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from samplers.arguments import require_positive
 from samplers.targets import log_density
+from samplers.trajectory import flattened
 from samplers.types import Batch, Info, Kernel, Target, Tempering, num_params
 
 
@@ -84,7 +85,8 @@ def _functions(target: Target, max_num_doublings: int, divergence_threshold: flo
     ) -> tuple[blackjax_hmc.HMCState, Info]:
         density = log_density(target, batch, tuning.tempering)
         inverse_mass = jnp.broadcast_to(tuning.inverse_mass_matrix, (num_params(state.position),))
-        new, details = transition(key, state, density, tuning.step_size, inverse_mass, max_num_doublings)
+        flat, flat_density, unflatten = flattened(state, density)
+        new, details = transition(key, flat, flat_density, tuning.step_size, inverse_mass, max_num_doublings)
         nan = jnp.full_like(details.energy, jnp.nan)
         info = Info(
             num_gradients=details.num_integration_steps.astype(jnp.float32),
@@ -95,6 +97,6 @@ def _functions(target: Target, max_num_doublings: int, divergence_threshold: flo
             is_divergent=details.is_divergent,
             is_finite=jnp.isfinite(new.logdensity),
         )
-        return new, info
+        return unflatten(new), info
 
     return init, step
