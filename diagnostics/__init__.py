@@ -11,6 +11,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diagnostics.alignment import Alignment, align, aligned_summary
     from diagnostics.claims import Claim, Finding
     from diagnostics.convergence import ess_bulk, ess_mean, ess_tail, ess_within, mcse_mean, rhat, rhat_classic, rhat_split
     from diagnostics.costs import Efficiency, efficiency
@@ -21,9 +22,11 @@ if TYPE_CHECKING:
     from diagnostics.standard import HEALTH, HealthClaim, audit, overall
     from diagnostics.stationary import stationary_null
     from diagnostics.summary import TOTAL, scalar_statistics, summarise
+    from diagnostics.symmetry import UnitGroup, canonical, check_symmetries, mlp_symmetries
     from diagnostics.trees import KINDS, check_tree, layer_of, make_tree
 
 _MODULES = {
+    "alignment": ("Alignment", "align", "aligned_summary"),
     "claims": ("Claim", "Finding"),
     "convergence": ("ess_bulk", "ess_mean", "ess_tail", "ess_within", "mcse_mean", "rhat", "rhat_classic", "rhat_split"),
     "costs": ("Efficiency", "efficiency"),
@@ -34,6 +37,7 @@ _MODULES = {
     "standard": ("HEALTH", "HealthClaim", "audit", "overall"),
     "stationary": ("stationary_null",),
     "summary": ("TOTAL", "scalar_statistics", "summarise"),
+    "symmetry": ("UnitGroup", "canonical", "check_symmetries", "mlp_symmetries"),
     "trees": ("KINDS", "check_tree", "layer_of", "make_tree"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

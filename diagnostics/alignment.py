@@ -1,0 +1,273 @@
+r"""Alignment: draws moved to the copies of themselves that lie nearest to one reference, and what that does to convergence.
+
+Two chains that sample different copies of the same part of the posterior disagree about nearly every weight and about nothing
+else. Alignment undoes this disagreement, so that raw and aligned statistics side by side tell it from any other.
+
+.. math:: \min_{P_1, \dots, P_L} \lVert \theta^{P} - \theta^{ref} \rVert^2 = \lVert \theta \rVert^2 + \lVert \theta^{ref} \rVert^2
+    - 2 \max_{P} \langle \theta^{P}, \theta^{ref} \rangle
+
+over signed permutations of the units of each hidden layer. With one hidden layer that is one assignment problem a draw, solved
+exactly; with more it is solved a layer at a time with the others fixed until no layer gains, which ends in a local minimum.
+
+References:
+    Ainsworth, Hayase & Srinivasa 2023, "Git Re-Basin", arXiv 2209.04836, section 3.2 (weight matching). Departures: signs are
+    matched together with places, through the absolute value of the inner product; layers are taken in order, and start from the
+    better of no move and of a match of what units are fed by alone, layer after layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Bool, Float, Int
+from numpy.typing import ArrayLike
+from scipy.optimize import linear_sum_assignment
+
+from diagnostics import trees
+from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED
+from diagnostics.summary import TOTAL, summarise_variables
+from diagnostics.symmetry import Architecture, Arrays, Owned, UnitGroup, draws_of, group_sizes, move_units, unit_rows
+
+BLOCK_VALUES = 2**21  # weights held in float64 at a time: 16 MB
+GAIN = 1e-12  # of squared norms: a smaller gain is rounding of inner products (4,000 terms in float64), and no reason to move
+MIN_CHAINS = 4  # resamples of fewer chains are too few to have quantiles
+
+
+class Alignment(NamedTuple):
+    """Draws moved to the copies nearest to a reference.
+
+    Attributes:
+        weights: Arrays (chain, draw, ...) of the types that came in.
+        reference: The network that the draws were moved to.
+        permutation: By group of units, (chain, draw, unit): place i holds unit `permutation[..., i]` of the draw as it was.
+        sign: By group, (chain, draw, unit): the sign by which that unit was multiplied.
+        distance: (sweep, chain, draw); squared distance to the reference over the arrays that units own, before the first and
+            after every sweep over the layers; without a reference, those of the second pass. Never increases.
+        transpositions: By group, (chain, draw): the least number of exchanges of two units that turn the permutation of the
+            previous draw of the chain into this one; 0 for first draws. A chain that stays in one copy has none.
+        flips: By group, (chain, draw): places whose sign differs from that in the previous draw; 0 for first draws.
+    """
+
+    weights: Arrays
+    reference: Arrays
+    permutation: dict[str, Int[np.ndarray, "chain draw unit"]]
+    sign: dict[str, Int[np.ndarray, "chain draw unit"]]
+    distance: Float[np.ndarray, "sweep chain draw"]
+    transpositions: dict[str, Int[np.ndarray, "chain draw"]]
+    flips: dict[str, Int[np.ndarray, "chain draw"]]
+
+
+def align(
+    run: xr.DataTree | Mapping[str, ArrayLike],
+    architecture: Architecture,
+    reference: Mapping[str, ArrayLike] | None = None,
+) -> Alignment:
+    """Move every draw to the copy of itself that is nearest to a reference; what it computes stays the same to rounding.
+
+    Args:
+        run: A run, or arrays (chain, draw, ...) by dotted path.
+        architecture: Symmetries of the posterior (`mlp_symmetries`, checked by `check_symmetries`).
+        reference: One network, arrays by dotted path. By default the last draw of chain 0, and then the mean of all draws as
+            aligned to that, which is less noisy.
+
+    Returns:
+        The aligned draws, how they were moved and how far they are. Aligning them again to the same reference moves none.
+
+    Raises:
+        ValueError: The architecture or the reference does not fit the weights, or draws are not finite.
+    """
+    draws = draws_of(run)
+    group_sizes(architecture, {name: array.shape[2:] for name, array in draws.items()})
+    names = list(dict.fromkeys(name for group in architecture for name, _ in group.owned))
+    is_finite = np.all([np.isfinite(draws[name]).all(tuple(range(1, draws[name].ndim))) for name in names], 0)
+    if not is_finite.all():
+        raise ValueError(f"draws of the chains {np.flatnonzero(~is_finite).tolist()} are not all finite; leave these chains out")
+    shape = draws[names[0]].shape[:2]
+    moved = _Moved.nowhere({name: draws[name].reshape(-1, *draws[name].shape[2:]) for name in names}, architecture)
+    if reference is None:
+        moved, _ = _descend(moved, architecture, {name: draws[name][0, -1] for name in names})
+        target = {name: array.mean(0, dtype=float) for name, array in moved.weights.items()}
+    else:
+        target = _checked_reference(reference, moved.weights)
+    moved, distances = _descend(moved, architecture, target)
+    aligned, permutation, sign = (
+        {name: array.reshape(*shape, *array.shape[1:]) for name, array in arrays.items()} for arrays in moved
+    )
+    return Alignment(
+        weights=draws | aligned,
+        reference=target,
+        permutation=permutation,
+        sign=sign,
+        distance=np.stack(distances).reshape(-1, *shape),
+        transpositions={name: _transpositions(places) for name, places in permutation.items()},
+        flips={name: np.diff(signs, axis=1, prepend=signs[:, :1]).astype(bool).sum(-1) for name, signs in sign.items()},
+    )
+
+
+def aligned_summary(run: xr.DataTree, architecture: Architecture) -> xr.Dataset:
+    """Summarise the convergence of weights as they were drawn and as aligned, and how much of their disagreement goes away.
+
+    Alignment brings *any* two networks nearer, unrelated ones too, the more the fewer weights a unit has: a share that is removed
+    tells of symmetry only together with aligned chains that agree.
+
+    Args:
+        run: A run, see `diagnostics.trees`.
+        architecture: Symmetries of its posterior.
+
+    Returns:
+        Dataset over `alignment` ("raw", "aligned") with the table of weights of `summarise`: R-hat and effective sample sizes by
+        layer, shares of bad R-hat beside those of stationary chains; and over `layer`, with `TOTAL`:
+
+        - `removed`: share of the variance between chain means, summed over weights, that alignment removes,
+          1 - B_aligned / B_raw; NaN for one chain. The Monte Carlo error of the means is part of both;
+        - `removed_lower`, `removed_upper`: 95 % interval by resampling chains, rough for few; NaN for fewer than 4.
+
+    Raises:
+        ValueError: The tree is not one of a run, the architecture does not fit it, or draws are not finite.
+    """
+    trees.check_tree(run)
+    raw = trees.weights(run)
+    moved = align(run, architecture).weights
+    aligned = raw.assign({name: raw[name].copy(data=array) for name, array in moved.items()})
+    tables = [summarise_variables(variables)[1] for variables in (raw, aligned)]
+    table = xr.concat(tables, "alignment").assign_coords(alignment=["raw", "aligned"])
+    removed = np.array([_removed(_between(raw, layer), _between(aligned, layer)) for layer in table["layer"].values])
+    columns = ("removed", "removed_lower", "removed_upper")
+    return table.assign({name: ("layer", column) for name, column in zip(columns, removed.T, strict=True)})
+
+
+class _Moved(NamedTuple):
+    """Weights by name, (row, ...), and by group the places and signs, (row, unit), that they have been moved to."""
+
+    weights: Arrays
+    permutation: Arrays
+    sign: Arrays
+
+    @classmethod
+    def nowhere(cls, weights: Arrays, architecture: Architecture) -> _Moved:
+        """Return weights that stay where they are."""
+        num_rows = len(next(iter(weights.values())))
+        sizes = group_sizes(architecture, {name: array.shape[1:] for name, array in weights.items()})
+        permutation, sign = {}, {}
+        for group, size in zip(architecture, sizes, strict=True):
+            permutation[group.name] = np.tile(np.arange(size), (num_rows, 1))
+            sign[group.name] = np.ones((num_rows, size), np.int8)
+        return cls(weights, permutation, sign)
+
+    def then(self, group: UnitGroup, permutation: Int[np.ndarray, "row unit"], sign: Int[np.ndarray, "row unit"]) -> _Moved:
+        """Move the units of a group once more."""
+        places, signs = (np.take_along_axis(values[group.name], permutation, -1) for values in (self.permutation, self.sign))
+        weights = move_units(self.weights, group.owned, permutation, sign)
+        return _Moved(weights, self.permutation | {group.name: places}, self.sign | {group.name: sign * signs})
+
+    def where(self, chosen: Bool[np.ndarray, " row"], other: _Moved) -> _Moved:
+        """Take the chosen rows from here and the rest from the other."""
+
+        def merge(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+            return np.where(chosen.reshape(-1, *[1] * (ours.ndim - 1)), ours, theirs)
+
+        parts = zip(self, other, strict=True)
+        return _Moved(*({name: merge(ours[name], theirs[name]) for name in ours} for ours, theirs in parts))
+
+
+def _descend(moved: _Moved, architecture: Architecture, reference: Arrays) -> tuple[_Moved, list[np.ndarray]]:
+    """Sweep over the groups until no row gains; also return the squared distances before, and after each sweep."""
+    size = _squared_distance(moved.weights, dict.fromkeys(reference, np.zeros(())))
+    least_gain = GAIN * (size + sum(float(np.square(array, dtype=float).sum()) for array in reference.values()))
+    distances = [_squared_distance(moved.weights, reference)]
+    if len(architecture) > 1:  # a single group is matched exactly from anywhere
+        start = moved
+        for group in architecture:
+            start, _ = _match(start, group, group.incoming, reference, least_gain)
+        moved = start.where(_squared_distance(start.weights, reference) < distances[0] - least_gain, moved)
+    while True:
+        num_gained = 0
+        for group in architecture:
+            moved, num_moved = _match(moved, group, group.owned, reference, least_gain)
+            num_gained += num_moved
+        distances.append(_squared_distance(moved.weights, reference))
+        if not num_gained:
+            return moved, distances
+
+
+def _match(
+    moved: _Moved, group: UnitGroup, matched: Owned, reference: Arrays, least_gain: Float[np.ndarray, " row"]
+) -> tuple[_Moved, int]:
+    """Move the units of a group to where the arrays `matched` are nearest to the reference; count the rows that gain by it."""
+    target = unit_rows(reference, matched, 0).astype(float).T
+    num_rows, size = moved.sign[group.name].shape
+    permutation, sign = np.tile(np.arange(size), (num_rows, 1)), np.ones((num_rows, size), np.int8)
+    num_gained = 0
+    for block in _blocks(num_rows, size * max(target.shape)):
+        units = unit_rows({name: moved.weights[name][block] for name, _ in matched}, matched, 1)
+        overlap = units.astype(float) @ target  # (row, unit, place)
+        score = np.abs(overlap) if group.flips else overlap
+        best = np.stack([linear_sum_assignment(matrix.T, maximize=True)[1] for matrix in score])
+        found = np.take_along_axis(overlap, best[:, None], 1)[:, 0]
+        turned = np.where(group.flips & (found < 0), -1, 1)
+        gains = (turned * found).sum(-1) - np.trace(overlap, axis1=1, axis2=2) > least_gain[block]
+        permutation[block][gains], sign[block][gains] = best[gains], turned[gains]
+        num_gained += int(gains.sum())
+    return moved.then(group, permutation, sign) if num_gained else moved, num_gained
+
+
+def _squared_distance(weights: Arrays, reference: Arrays) -> Float[np.ndarray, " row"]:
+    total = np.zeros(len(next(iter(weights.values()))))
+    for name, target in reference.items():
+        flat, place = weights[name].reshape(len(total), -1), target.reshape(-1)
+        for block in _blocks(*flat.shape):
+            total[block] += np.square(flat[block] - place, dtype=float).sum(-1)
+    return total
+
+
+def _blocks(num_rows: int, values_a_row: int) -> list[slice]:
+    step = max(1, BLOCK_VALUES // max(1, values_a_row))
+    return [slice(start, start + step) for start in range(0, num_rows, step)]
+
+
+def _checked_reference(reference: Mapping[str, ArrayLike], weights: Arrays) -> Arrays:
+    """Return the arrays of a reference that the units own."""
+    if missing := sorted(set(weights) - set(reference)):
+        raise ValueError(f"the reference lacks {', '.join(missing)}; it has {', '.join(reference)}")
+    arrays = {name: np.asarray(reference[name], float) for name in weights}
+    for name, array in arrays.items():
+        if array.shape != weights[name].shape[1:] or not np.isfinite(array).all():
+            raise ValueError(f"the reference needs finite {name} of shape {weights[name].shape[1:]}, got {array.shape}")
+    return arrays
+
+
+def _transpositions(permutation: Int[np.ndarray, "chain draw unit"]) -> Int[np.ndarray, "chain draw"]:
+    """Count units less cycles of each draw's permutation relative to the previous draw's."""
+    size = permutation.shape[-1]
+    change = np.broadcast_to(np.arange(size), permutation.shape).copy()
+    change[:, 1:] = np.take_along_axis(np.argsort(permutation[:, :-1], -1), permutation[:, 1:], -1)
+    label = np.broadcast_to(np.arange(size), permutation.shape)
+    for _ in range(size.bit_length()):  # the least unit of each cycle, by doubling the steps along it
+        label = np.minimum(label, np.take_along_axis(label, change, -1))
+        change = np.take_along_axis(change, change, -1)
+    return size - (label == np.arange(size)).sum(-1)
+
+
+def _between(variables: xr.Dataset, layer: str) -> Float[np.ndarray, "chain chain"]:
+    """Return the squared distances between the chain means of a layer's weights."""
+    names = [name for name in variables if layer in (TOTAL, trees.layer_of(str(name)))]
+    means = [variables[name].values.mean(1, dtype=float) for name in names]
+    flat = np.concatenate([mean.reshape(len(mean), -1) for mean in means], -1)
+    return np.stack([np.square(flat - chain).sum(-1) for chain in flat])
+
+
+def _removed(raw: Float[np.ndarray, "chain chain"], aligned: Float[np.ndarray, "chain chain"]) -> tuple[float, float, float]:
+    """Return 1 - B_aligned / B_raw with its interval; a variance is proportional to the sum of squared distances of all pairs."""
+    num_chains = len(raw)
+    counts = np.random.default_rng(SEED).multinomial(num_chains, np.full(num_chains, 1 / num_chains), NUM_RESAMPLES)
+    counts = np.concatenate([np.ones((1, num_chains), int), counts])
+    with np.errstate(invalid="ignore"):  # 0 / 0: one chain, or one chain drawn every time
+        between_raw, between_aligned = (np.einsum("ri,ij,rj->r", counts, matrix, counts) for matrix in (raw, aligned))
+        shares = 1 - between_aligned / between_raw
+    if num_chains < MIN_CHAINS or np.isnan(shares[0]):
+        return float(shares[0]), np.nan, np.nan
+    lower, upper = np.nanquantile(shares[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(shares[0]), float(lower), float(upper)
