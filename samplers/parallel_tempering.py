@@ -60,7 +60,8 @@ class LadderState(NamedTuple):
     Attributes:
         position: Of the coldest rung, which is the chain's; also the last of `rungs`.
         rungs: [K] states of the kernel.
-        log_likelihood: [K] log likelihood of each rung, nats, for estimates of the evidence.
+        log_likelihood: [K] log likelihood of each rung, nats, for estimates of the evidence. Read off the cached density, but on
+            the hottest rung: it carries that density's rounding error divided by beta.
         acceptance_rate: [K] of the kernel's last step on each rung.
         exchanges: Counts since the start, or since the warm-up last changed the rungs.
     """
@@ -106,7 +107,7 @@ def parallel_tempering(
 
     Args:
         kernel: An exact kernel of the target, whose tuning has `tempering` and whose state has `logdensity` and
-            `logdensity_grad`: `hmc`, `nuts`, `mala`, `barker`, `ghmc`, `dynamic_hmc`, `adjusted_mclmc`.
+            `logdensity_grad`: `hmc`, `nuts`, `mala`, `barker`, `ghmc`, `dynamic_hmc`.
         target: The kernel's target, whose log likelihood is finite wherever its prior is.
         betas: K >= 2 inverse likelihood temperatures, increasing, the last one 1; a first one of 0 is the prior, which the
             evidence needs. numpy.linspace(0, 1, K) ** 5 is a usual start for `ladder_adaptation`.
