@@ -27,13 +27,14 @@ from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
 from diagnostics import trees
-from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED
+from diagnostics.estimates import NUM_RESAMPLES, SEED, Estimate, interval
 from diagnostics.summary import TOTAL, summarise_variables
 from diagnostics.symmetry import Architecture, Arrays, Owned, UnitGroup, draws_of, group_sizes, move_units, unit_rows
 
 BLOCK_VALUES = 2**21  # weights held in float64 at a time: 16 MB
 GAIN = 1e-12  # of squared norms: a smaller gain is rounding of inner products (4,000 terms in float64), and no reason to move
 MIN_CHAINS = 4  # resamples of fewer chains are too few to have quantiles
+NUM_SURROGATES = 3  # shares of single ones differ by 0.01 to 0.05 (standard deviation; networks of 50 to 3,760 weights)
 
 
 class Alignment(NamedTuple):
@@ -110,8 +111,8 @@ def align(
 def aligned_summary(run: xr.DataTree, architecture: Architecture) -> xr.Dataset:
     """Summarise the convergence of weights as they were drawn and as aligned, and how much of their disagreement goes away.
 
-    Alignment brings *any* two networks nearer, unrelated ones too, the more the fewer weights a unit has: a share that is removed
-    tells of symmetry only together with aligned chains that agree.
+    Alignment brings *any* two networks nearer, unrelated ones too: by half, easily, in narrow layers. What it removes must
+    therefore be held against what it removes by chance, and aligned chains against stationary ones.
 
     Args:
         run: A run, see `diagnostics.trees`.
@@ -123,20 +124,34 @@ def aligned_summary(run: xr.DataTree, architecture: Architecture) -> xr.Dataset:
 
         - `removed`: share of the variance between chain means, summed over weights, that alignment removes,
           1 - B_aligned / B_raw; NaN for one chain. The Monte Carlo error of the means is part of both;
-        - `removed_lower`, `removed_upper`: 95 % interval by resampling chains, rough for few; NaN for fewer than 4.
+        - `removed_lower`, `removed_upper`: 95 % interval by resampling chains, rough for few; NaN for fewer than 4;
+        - `removed_by_chance`: the same share after every weight of every chain has been given a sign by lot, which leaves all
+          sizes as they are and nothing that chains have in common: what is removed from chains that are unrelated.
 
     Raises:
         ValueError: The tree is not one of a run, the architecture does not fit it, or draws are not finite.
     """
     trees.check_tree(run)
     raw = trees.weights(run)
-    moved = align(run, architecture).weights
-    aligned = raw.assign({name: raw[name].copy(data=array) for name, array in moved.items()})
+    aligned = _aligned(raw, architecture)
     tables = [summarise_variables(variables)[1] for variables in (raw, aligned)]
     table = xr.concat(tables, "alignment").assign_coords(alignment=["raw", "aligned"])
-    removed = np.array([_removed(_between(raw, layer), _between(aligned, layer)) for layer in table["layer"].values])
-    columns = ("removed", "removed_lower", "removed_upper")
-    return table.assign({name: ("layer", column) for name, column in zip(columns, removed.T, strict=True)})
+    rng = np.random.default_rng(SEED)
+    num_chains = raw.sizes["chain"]
+    all_once = np.ones((1, num_chains), int)
+    resamples = rng.multinomial(num_chains, np.full(num_chains, 1 / num_chains), NUM_RESAMPLES)
+    unrelated = [_with_random_signs(raw, rng) for _ in range(NUM_SURROGATES)]
+    surrogates = [(variables, _aligned(variables, architecture)) for variables in unrelated]
+    rows = []
+    for layer in table["layer"].values:
+        estimate = Estimate(float(_removed(raw, aligned, layer, all_once)[0]), np.nan, np.nan)
+        if num_chains >= MIN_CHAINS and np.isfinite(estimate.value):
+            shares = _removed(raw, aligned, layer, resamples)
+            estimate = interval(estimate.value, shares[np.isfinite(shares)])  # without one chain drawn every time
+        by_chance = np.mean([_removed(*pair, layer, all_once)[0] for pair in surrogates])
+        rows.append((*estimate, by_chance))
+    names = ("removed", "removed_lower", "removed_upper", "removed_by_chance")
+    return table.assign({name: ("layer", column) for name, column in zip(names, np.array(rows).T, strict=True)})
 
 
 class _Moved(NamedTuple):
@@ -178,7 +193,9 @@ def _descend(moved: _Moved, architecture: Architecture, reference: Arrays) -> tu
     size = _squared_distance(moved.weights, dict.fromkeys(reference, np.zeros(())))
     least_gain = GAIN * (size + sum(float(np.square(array, dtype=float).sum()) for array in reference.values()))
     distances = [_squared_distance(moved.weights, reference)]
-    if len(architecture) > 1:  # a single group is matched exactly from anywhere
+    # A single group is matched exactly from anywhere. For more, what units feed is in disorder until the next group is matched:
+    # planted copies of a 5-8-7-3 network with noise of 0.05 were found for 33 draws of 60 without this start, for 60 with it.
+    if len(architecture) > 1:
         start = moved
         for group in architecture:
             start, _ = _match(start, group, group.incoming, reference, least_gain)
@@ -251,23 +268,33 @@ def _transpositions(permutation: Int[np.ndarray, "chain draw unit"]) -> Int[np.n
     return size - (label == np.arange(size)).sum(-1)
 
 
-def _between(variables: xr.Dataset, layer: str) -> Float[np.ndarray, "chain chain"]:
+def _aligned(variables: xr.Dataset, architecture: Architecture) -> xr.Dataset:
+    moved = align({str(name): variable.values for name, variable in variables.items()}, architecture).weights
+    return variables.assign({name: variables[name].copy(data=array) for name, array in moved.items()})
+
+
+def _with_random_signs(variables: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
+    """Multiply each weight by a sign of its own in each chain."""
+    signs = np.array([-1, 1], np.int8)
+    return variables.map(lambda variable: variable * rng.choice(signs, (variable.shape[0], 1, *variable.shape[2:])))
+
+
+def _removed(
+    raw: xr.Dataset, aligned: xr.Dataset, layer: str, counts: Int[np.ndarray, "resample chain"]
+) -> Float[np.ndarray, " resample"]:
+    """Return 1 - B_aligned / B_raw of a layer, each chain taken `counts` times.
+
+    A variance is proportional to the sum of the squared distances of all pairs.
+    """
+    distances = (_squared_distances(variables, layer) for variables in (raw, aligned))
+    with np.errstate(invalid="ignore"):  # 0 / 0: nothing between chains, as if there were one
+        between_raw, between_aligned = (np.einsum("ri,ij,rj->r", counts, matrix, counts) for matrix in distances)
+        return 1 - between_aligned / between_raw
+
+
+def _squared_distances(variables: xr.Dataset, layer: str) -> Float[np.ndarray, "chain chain"]:
     """Return the squared distances between the chain means of a layer's weights."""
     names = [name for name in variables if layer in (TOTAL, trees.layer_of(str(name)))]
     means = [variables[name].values.mean(1, dtype=float) for name in names]
     flat = np.concatenate([mean.reshape(len(mean), -1) for mean in means], -1)
     return np.stack([np.square(flat - chain).sum(-1) for chain in flat])
-
-
-def _removed(raw: Float[np.ndarray, "chain chain"], aligned: Float[np.ndarray, "chain chain"]) -> tuple[float, float, float]:
-    """Return 1 - B_aligned / B_raw with its interval; a variance is proportional to the sum of squared distances of all pairs."""
-    num_chains = len(raw)
-    counts = np.random.default_rng(SEED).multinomial(num_chains, np.full(num_chains, 1 / num_chains), NUM_RESAMPLES)
-    counts = np.concatenate([np.ones((1, num_chains), int), counts])
-    with np.errstate(invalid="ignore"):  # 0 / 0: one chain, or one chain drawn every time
-        between_raw, between_aligned = (np.einsum("ri,ij,rj->r", counts, matrix, counts) for matrix in (raw, aligned))
-        shares = 1 - between_aligned / between_raw
-    if num_chains < MIN_CHAINS or np.isnan(shares[0]):
-        return float(shares[0]), np.nan, np.nan
-    lower, upper = np.nanquantile(shares[1:], [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return float(shares[0]), float(lower), float(upper)
