@@ -13,8 +13,9 @@ import numpy as np
 
 from bayesnn.errors import UsageError
 
-# A block of one array should not be far below what a disk writes in one go, nor hold up memory.
-BLOCK_BYTES = 32 * 2**20
+# Of all arrays of a block together. On its way from device to disk a block is in memory five times over (measured), which must
+# not be seen beside the half gigabyte that a process with JAX has anyway.
+BLOCK_BYTES = 4 * 2**20
 # At most this many blocks a run: few enough files, and often enough a commit.
 BLOCKS = 20
 CHECKSUM_BYTES = 4
@@ -27,8 +28,8 @@ type Draws = dict[str, np.ndarray]
 
 def block_length(num_chains: int, num_draws: int, draw: Mapping[str, tuple[tuple[int, ...], Any]]) -> int:
     """Return how many draws make a block: a twentieth of the run, or fewer where draws are large."""
-    largest = max(num_chains * math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in draw.values())
-    return int(np.clip(BLOCK_BYTES // max(largest, 1), 1, math.ceil(num_draws / BLOCKS)))
+    size = num_chains * sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in draw.values())
+    return int(np.clip(BLOCK_BYTES // max(size, 1), 1, math.ceil(num_draws / BLOCKS)))
 
 
 class DrawStore:
