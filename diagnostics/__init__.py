@@ -11,7 +11,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from diagnostics.alignment import Alignment, align, aligned_summary
+    from diagnostics.aligned import aligned_summary
+    from diagnostics.alignment import Alignment, align
     from diagnostics.claims import Claim, Finding
     from diagnostics.convergence import ess_bulk, ess_mean, ess_tail, ess_within, mcse_mean, rhat, rhat_classic, rhat_split
     from diagnostics.costs import Efficiency, efficiency
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from diagnostics.trees import KINDS, check_tree, layer_of, make_tree
 
 _MODULES = {
-    "alignment": ("Alignment", "align", "aligned_summary"),
+    "aligned": ("aligned_summary",),
+    "alignment": ("Alignment", "align"),
     "claims": ("Claim", "Finding"),
     "convergence": ("ess_bulk", "ess_mean", "ess_tail", "ess_within", "mcse_mean", "rhat", "rhat_classic", "rhat_split"),
     "costs": ("Efficiency", "efficiency"),

@@ -1,7 +1,4 @@
-r"""Alignment: draws moved to the copies of themselves that lie nearest to one reference, and what that does to convergence.
-
-Two chains that sample different copies of the same part of the posterior disagree about nearly every weight and about nothing
-else. Alignment undoes this disagreement, so that raw and aligned statistics side by side tell it from any other.
+r"""Alignment: every draw moved to the copy of itself that lies nearest to one reference.
 
 .. math:: \min_{P_1, \dots, P_L} \lVert \theta^{P} - \theta^{ref} \rVert^2 = \lVert \theta \rVert^2 + \lVert \theta^{ref} \rVert^2
     - 2 \max_{P} \langle \theta^{P}, \theta^{ref} \rangle
@@ -26,15 +23,10 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from diagnostics import trees
-from diagnostics.estimates import NUM_RESAMPLES, SEED, Estimate, interval
-from diagnostics.summary import TOTAL, summarise_variables
 from diagnostics.symmetry import Architecture, Arrays, Owned, UnitGroup, draws_of, group_sizes, move_units, unit_rows
 
 BLOCK_VALUES = 2**21  # weights held in float64 at a time: 16 MB
 GAIN = 1e-12  # of squared norms: a smaller gain is rounding of inner products (4,000 terms in float64), and no reason to move
-MIN_CHAINS = 4  # resamples of fewer chains are too few to have quantiles
-NUM_SURROGATES = 3  # shares of single ones differ by 0.01 to 0.05 (standard deviation; networks of 50 to 3,760 weights)
 
 
 class Alignment(NamedTuple):
@@ -106,52 +98,6 @@ def align(
         transpositions={name: _transpositions(places) for name, places in permutation.items()},
         flips={name: np.diff(signs, axis=1, prepend=signs[:, :1]).astype(bool).sum(-1) for name, signs in sign.items()},
     )
-
-
-def aligned_summary(run: xr.DataTree, architecture: Architecture) -> xr.Dataset:
-    """Summarise the convergence of weights as they were drawn and as aligned, and how much of their disagreement goes away.
-
-    Alignment brings *any* two networks nearer, unrelated ones too: by half, easily, in narrow layers. What it removes must
-    therefore be held against what it removes by chance, and aligned chains against stationary ones.
-
-    Args:
-        run: A run, see `diagnostics.trees`.
-        architecture: Symmetries of its posterior.
-
-    Returns:
-        Dataset over `alignment` ("raw", "aligned") with the table of weights of `summarise`: R-hat and effective sample sizes by
-        layer, shares of bad R-hat beside those of stationary chains; and over `layer`, with `TOTAL`:
-
-        - `removed`: share of the variance between chain means, summed over weights, that alignment removes,
-          1 - B_aligned / B_raw; NaN for one chain. The Monte Carlo error of the means is part of both;
-        - `removed_lower`, `removed_upper`: 95 % interval by resampling chains, rough for few; NaN for fewer than 4;
-        - `removed_by_chance`: the same share after every weight of every chain has been given a sign by lot, which leaves all
-          sizes as they are and nothing that chains have in common: what is removed from chains that are unrelated.
-
-    Raises:
-        ValueError: The tree is not one of a run, the architecture does not fit it, or draws are not finite.
-    """
-    trees.check_tree(run)
-    raw = trees.weights(run)
-    aligned = _aligned(raw, architecture)
-    tables = [summarise_variables(variables)[1] for variables in (raw, aligned)]
-    table = xr.concat(tables, "alignment").assign_coords(alignment=["raw", "aligned"])
-    rng = np.random.default_rng(SEED)
-    num_chains = raw.sizes["chain"]
-    all_once = np.ones((1, num_chains), int)
-    resamples = rng.multinomial(num_chains, np.full(num_chains, 1 / num_chains), NUM_RESAMPLES)
-    unrelated = [_with_random_signs(raw, rng) for _ in range(NUM_SURROGATES)]
-    surrogates = [(variables, _aligned(variables, architecture)) for variables in unrelated]
-    rows = []
-    for layer in table["layer"].values:
-        estimate = Estimate(float(_removed(raw, aligned, layer, all_once)[0]), np.nan, np.nan)
-        if num_chains >= MIN_CHAINS and np.isfinite(estimate.value):
-            shares = _removed(raw, aligned, layer, resamples)
-            estimate = interval(estimate.value, shares[np.isfinite(shares)])  # without one chain drawn every time
-        by_chance = np.mean([_removed(*pair, layer, all_once)[0] for pair in surrogates])
-        rows.append((*estimate, by_chance))
-    names = ("removed", "removed_lower", "removed_upper", "removed_by_chance")
-    return table.assign({name: ("layer", column) for name, column in zip(names, np.array(rows).T, strict=True)})
 
 
 class _Moved(NamedTuple):
@@ -266,35 +212,3 @@ def _transpositions(permutation: Int[np.ndarray, "chain draw unit"]) -> Int[np.n
         label = np.minimum(label, np.take_along_axis(label, change, -1))
         change = np.take_along_axis(change, change, -1)
     return size - (label == np.arange(size)).sum(-1)
-
-
-def _aligned(variables: xr.Dataset, architecture: Architecture) -> xr.Dataset:
-    moved = align({str(name): variable.values for name, variable in variables.items()}, architecture).weights
-    return variables.assign({name: variables[name].copy(data=array) for name, array in moved.items()})
-
-
-def _with_random_signs(variables: xr.Dataset, rng: np.random.Generator) -> xr.Dataset:
-    """Multiply each weight by a sign of its own in each chain."""
-    signs = np.array([-1, 1], np.int8)
-    return variables.map(lambda variable: variable * rng.choice(signs, (variable.shape[0], 1, *variable.shape[2:])))
-
-
-def _removed(
-    raw: xr.Dataset, aligned: xr.Dataset, layer: str, counts: Int[np.ndarray, "resample chain"]
-) -> Float[np.ndarray, " resample"]:
-    """Return 1 - B_aligned / B_raw of a layer, each chain taken `counts` times.
-
-    A variance is proportional to the sum of the squared distances of all pairs.
-    """
-    distances = (_squared_distances(variables, layer) for variables in (raw, aligned))
-    with np.errstate(invalid="ignore"):  # 0 / 0: nothing between chains, as if there were one
-        between_raw, between_aligned = (np.einsum("ri,ij,rj->r", counts, matrix, counts) for matrix in distances)
-        return 1 - between_aligned / between_raw
-
-
-def _squared_distances(variables: xr.Dataset, layer: str) -> Float[np.ndarray, "chain chain"]:
-    """Return the squared distances between the chain means of a layer's weights."""
-    names = [name for name in variables if layer in (TOTAL, trees.layer_of(str(name)))]
-    means = [variables[name].values.mean(1, dtype=float) for name in names]
-    flat = np.concatenate([mean.reshape(len(mean), -1) for mean in means], -1)
-    return np.stack([np.square(flat - chain).sum(-1) for chain in flat])

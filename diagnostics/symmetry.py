@@ -100,11 +100,16 @@ def group_sizes(architecture: Architecture, shapes: Mapping[str, Sequence[int]])
     """Check an architecture against the shapes of the arrays of one network and return the number of units of each group.
 
     Raises:
-        ValueError: No groups, an array that is not there (the nearest name is suggested), an axis that it does not have, a group
-            that owns two axes of one array, arrays that disagree about the number of units.
+        ValueError: No groups, two that share their name or an axis, an array that is not there (the nearest name is suggested),
+            an axis that it does not have, a group that owns two axes of one array, arrays that disagree about the number of
+            units.
     """
     if not architecture:
         raise ValueError("the architecture has no groups of hidden units")
+    names, axes = [group.name for group in architecture], [axis for group in architecture for axis in group.owned]
+    for what, values in (("name", names), ("array axis", axes)):
+        if twice := [value for place, value in enumerate(values) if value in values[:place]]:
+            raise ValueError(f"each {what} belongs to one group of units, got {twice[0]!r} twice")
     sizes = []
     for group in architecture:
         owned: dict[str, int] = {}

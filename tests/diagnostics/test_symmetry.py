@@ -363,6 +363,10 @@ def test_wrong_use_is_explained():
         diagnostics.align(draws, (diagnostics.UnitGroup("h", (("layer_0.kernel", 0),), (("layer_0.kernel", 1),)),))
     with pytest.raises(ValueError, match="no groups"):
         diagnostics.align(draws, ())
+    with pytest.raises(ValueError, match="each name belongs to one group of units, got 'layer_0' twice"):
+        diagnostics.align(draws, architecture * 2)
+    with pytest.raises(ValueError, match=r"each array axis belongs to one group of units, got \('layer_0\.bias', 0\) twice"):
+        diagnostics.align(draws, (*architecture, architecture[0]._replace(name="other")))
     with pytest.raises(ValueError, match=r"lacks layer_0\.bias"):
         diagnostics.align(draws, architecture, {name: array[0, 0] for name, array in draws.items() if "bias" not in name})
     with pytest.raises(ValueError, match=r"needs finite layer_0\.bias of shape \(6,\), got \(5, 6\)"):
