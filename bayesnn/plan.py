@@ -137,8 +137,8 @@ def print_plan(console: Console, plan: Plan, hardware: str, devices: int) -> Non
     unknown = "the sampler decides"
     table.add_row("parameters", f"{plan.num_params:,}")
     table.add_row("one gradient, one chain", _si(plan.gradient_flops, "FLOP"))
-    table.add_row("gradients a draw, one chain", f"{plan.gradients_a_draw:,.4g}" if plan.gradients == plan.gradients else unknown)
-    table.add_row("gradients in all", f"{plan.gradients:,.0f}" if plan.gradients == plan.gradients else unknown)
+    table.add_row("gradients a draw, one chain", f"{plan.gradients_a_draw:,.4g}" if not math.isnan(plan.gradients) else unknown)
+    table.add_row("gradients in all", f"{plan.gradients:,.0f}" if not math.isnan(plan.gradients) else unknown)
     table.add_row("a draw on disk", _si(plan.draw_bytes, "B"))
     table.add_row("the run on disk", _si(plan.run_bytes, "B"))
     available = f" of {_si(HARDWARE[hardware].memory, 'B')}" if hardware in HARDWARE else ""
@@ -148,7 +148,7 @@ def print_plan(console: Console, plan: Plan, hardware: str, devices: int) -> Non
         if plan.efficiency is None
         else f"{devices} x {hardware} at {plan.efficiency:.0%} of its {HARDWARE[hardware].precision} peak"
     )
-    seconds = duration(plan.seconds) if plan.seconds == plan.seconds else unknown
+    seconds = duration(plan.seconds) if not math.isnan(plan.seconds) else unknown
     table.add_row(f"time on {where}", seconds)
     console.print(table)
 

@@ -18,15 +18,15 @@ from samplers import mesh as meshes
 # Hidden widths, gradients of one timed call (of each chain) and repeats; 3.8k, 106k and 974k parameters.
 SIZES = (((50,), 800, 5), ((290, 290), 40, 5), ((950, 950), 10, 3))
 STEP_SIZE = 1e-4  # so small that nothing is rejected and no tree ends early
-SMALL = 5  # leapfrogs of HMC and doublings of NUTS at the largest size
+SMALL = 5  # leapfrogs of HMC at the largest size
 
 
 class Cost(NamedTuple):
     """What a kernel needs.
 
     Attributes:
-        make: target -> kernel.
-        gradients: Of one step; None where each step tells.
+        make: (target, leapfrogs of HMC) -> kernel.
+        gradients: leapfrogs of HMC -> gradients of one step.
         normals: Deviates a parameter and step.
         bar: What the ratio should be.
     """

@@ -44,9 +44,9 @@ def mclmc(
     r"""Sample with microcanonical Langevin Monte Carlo: no accept step, a bias set by the energy error.
 
     Often the cheapest way to a given accuracy in high dimension, two gradients a step and no rejections. Its bias cannot be read
-    off the draws: the variance of the energy error per dimension governs it (5e-4 keeps it near a percent of a standard
-    deviation in published tests), so `mclmc_adaptation` tunes to that and every step reports its energy error. To measure the
-    bias, compare with `adjusted_mclmc` or halve the step size.
+    off the draws: the variance of the energy error per dimension governs it (the authors recommend 5e-4), so `mclmc_adaptation`
+    tunes to that and every step reports its energy error. To measure the bias, compare with `adjusted_mclmc` or halve the step
+    size.
 
     Args:
         target: The distribution, of two or more dimensions.

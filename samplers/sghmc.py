@@ -60,7 +60,7 @@ def sghmc(
         \theta \leftarrow \theta + \tfrac{h}{2} M^{-1} p
 
     Positions have the law of the BAOAB scheme: with full-batch gradients a Gaussian is sampled without any bias of its variance,
-    other targets with a bias O(h^2), against O(h^2) of the *Langevin* step size h^2 for SGLD at the same h. Minibatch noise of
+    other targets with a bias O(h^2). Minibatch noise of
     covariance C heats the momentum by h C / (2 gamma) on top: more friction, smaller steps, larger batches, `control_variates` or
     `sgnht`, which measures the heat and takes it out.
 

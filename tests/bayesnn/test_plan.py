@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import jax
 import pytest
 
 from bayesnn import cli
@@ -75,7 +74,6 @@ def test_time_here_is_measured():
     plan = make_plan(TINY)
     assert plan.efficiency is None
     assert 0 < plan.seconds < 60
-    assert len(jax.devices()) >= 1
 
 
 @pytest.mark.parametrize(
