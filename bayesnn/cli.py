@@ -204,7 +204,7 @@ def _with_experiment(command: type[Run | Plan], words: list[str]) -> int:
     parsed: Any = tyro.cli(
         options,
         args=[experiment, *words[1:]],
-        prog=f"bayesnn {name}",
+        prog=f"bayesnn {name} {words[0]}",
         description=command.__doc__,
         config=FLAGS,
         registry=UNCHECKED,
