@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import tyro
+from pydantic import ValidationError
 from tyro.conf import Positional, arg
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
-from bayesnn.config import UNIONS, Frozen, RunConfig, absolute_source, parse
+from bayesnn.config import UNIONS, Frozen, RunConfig, absolute_source, explain, parse
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.interrupts import ending_at_once
 
@@ -133,6 +134,18 @@ class Predict:
 
 
 @dataclasses.dataclass(frozen=True)
+class Measure:
+    """Sample on from a finished run for what its draws do not tell. `bayesnn measure FOLDER NAME --help` shows all settings."""
+
+    folder: Folder
+    """A run folder."""
+    measure: Annotated[Positional[str], arg(metavar="NAME")]
+    """What to measure: a name of `bayesnn list`."""
+    accept_changed_code: bool = False
+    """Go on although the experiment's source has changed."""
+
+
+@dataclasses.dataclass(frozen=True)
 class Demo:
     """Sample digits with HMC and SGLD, train an ensemble, audit, compare and report, in about three minutes."""
 
@@ -140,7 +153,7 @@ class Demo:
     """Where run folders live."""
 
 
-type Command = List | Run | Plan | Resume | Audit | Report | Compare | Predict | Demo
+type Command = List | Run | Plan | Resume | Audit | Measure | Report | Compare | Predict | Demo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -172,6 +185,8 @@ def _dispatch(words: list[str]) -> int:
         raise UsageError(f"unknown command {words[0]!r}{did_you_mean(words[0], names)}")
     if words[:1] in (["run"], ["plan"]) and words[1:2] not in (["-h"], ["--help"]):
         return _with_experiment(names[words[0]], words[1:])
+    if words[:1] == ["measure"] and not {"-h", "--help"} & set(words[1:3]):
+        return _with_measure(words[1:])
     union: Any = Command.__value__
     command = tyro.cli(union, args=words or ["--help"], prog="bayesnn", description=DESCRIPTION, config=FLAGS[1:])
     from bayesnn import commands
@@ -210,6 +225,40 @@ def _with_experiment(command: type[Run | Plan], words: list[str]) -> int:
         registry=UNCHECKED,
     )
     return commands.HANDLERS[command.__name__](parsed.own, parse(parsed.config.model_dump(), experiment))
+
+
+def _with_measure(words: list[str]) -> int:
+    """Measure something on a run: options of the command's own, and every setting of this measure."""
+    from bayesnn.measure import MEASURES
+
+    if len(words) < 2 or any(word.startswith("-") for word in words[:2]):
+        raise UsageError(f"measure needs a run folder and what to measure: bayesnn measure FOLDER {'|'.join(MEASURES)}")
+    if words[1] not in MEASURES:
+        raise UsageError(f"unknown measure {words[1]!r}{did_you_mean(words[1], MEASURES)}")
+    settings_class = MEASURES[words[1]].settings_class()
+    options = dataclasses.make_dataclass(
+        "MeasureOptions",
+        [
+            ("own", Annotated[Measure, arg(name="")], Measure(Path(words[0]), words[1])),
+            ("settings", Annotated[settings_class, arg(name="")], settings_class()),
+        ],
+        frozen=True,
+    )
+    parsed: Any = tyro.cli(
+        options,
+        args=words,
+        prog=f"bayesnn measure {words[0]} {words[1]}",
+        description=settings_class.__doc__,
+        config=FLAGS,
+        registry=UNCHECKED,
+    )
+    try:
+        settings = settings_class.model_validate(parsed.settings.model_dump())
+    except ValidationError as error:
+        raise UsageError(explain(error)) from None
+    from bayesnn import commands
+
+    return commands.HANDLERS["Measure"](parsed.own, settings)
 
 
 def _chosen_sampler(words: list[str]) -> type[Frozen] | None:

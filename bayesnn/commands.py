@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bayesnn.config import Imported, RunConfig
+from bayesnn.config import Frozen, Imported, RunConfig
 from bayesnn.errors import UsageError
 from bayesnn.imports import is_import_path, source_of
 from bayesnn.interrupts import INTERRUPTED, uninterrupted
@@ -164,10 +164,27 @@ def audit(folder: RunFolder, claims: Sequence[str] = ()) -> int:
     return 0 if overall(findings) == "pass" else 1
 
 
+def measure(folder: RunFolder, name: str, settings: Frozen, *, accept_changed_code: bool = False) -> int:
+    """Measure something on a run, print and write what was found, and return the exit status, as of an audit."""
+    folder.check_sources(accept_changed_code=accept_changed_code)
+    prepare()
+    from bayesnn.load import LoadedRun
+    from bayesnn.measure import MEASURES
+    from bayesnn.measure.store import write_measure
+    from diagnostics.standard import overall
+
+    tree, findings = MEASURES[name].load()(LoadedRun(folder), settings, console())
+    print_findings(findings, f"{folder.path}: {name}")
+    path = write_measure(folder, name, tree, settings.model_dump(mode="json"), findings)
+    console().print(f"{path}", markup=False, soft_wrap=True)
+    return 0 if overall(findings) == "pass" else 1
+
+
 def list_all() -> int:
     """Print everything that has a name."""
     from bayesnn import catalogue, config
     from bayesnn.experiments import EXPERIMENTS, describe
+    from bayesnn.measure import MEASURES
     from diagnostics.standard import HEALTH
 
     sections = {
@@ -178,6 +195,7 @@ def list_all() -> int:
         "likelihoods": catalogue.LIKELIHOODS,
         "data sets": catalogue.DATASETS,
         "claims": {claim.name: claim.description for claim in HEALTH.values()},
+        "measures": {name: describe(entry.settings_class()) for name, entry in MEASURES.items()},
     }
     for title, entries in sections.items():
         console().print(f"[bold]{title}[/]")
@@ -323,7 +341,7 @@ def plan(config: RunConfig, hardware: str, devices: int, efficiency: float) -> i
     return 0
 
 
-# Commands that take an experiment get its checked configuration, too.
+# Commands that take an experiment or a measure get its checked settings, too.
 HANDLERS: dict[str, Callable[..., int]] = {
     "Run": lambda c, config: run(
         c.experiment, config, c.name, c.runs, resume_if_exists=c.resume_if_exists, add_chains=c.add_chains
@@ -335,5 +353,8 @@ HANDLERS: dict[str, Callable[..., int]] = {
     "Demo": lambda c: demo(c.runs),
     "Predict": lambda c: predict(RunFolder.open(c.folder), c.inputs, c.output, accept_changed_code=c.accept_changed_code),
     "Resume": lambda c: resume(RunFolder.open(c.folder), accept_changed_code=c.accept_changed_code),
+    "Measure": lambda c, settings: measure(
+        RunFolder.open(c.folder), c.measure, settings, accept_changed_code=c.accept_changed_code
+    ),
     "Audit": lambda c: audit(RunFolder.open(c.folder), c.claims),
 }

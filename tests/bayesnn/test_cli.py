@@ -29,7 +29,7 @@ HEAVY = {
     "matplotlib",
     "xarray",
 }
-COMMANDS = ("list", "run", "plan", "resume", "audit", "report", "compare", "predict", "demo")
+COMMANDS = ("list", "run", "plan", "resume", "audit", "measure", "report", "compare", "predict", "demo")
 
 
 def words_of(value):
