@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,9 +12,12 @@ import numpy as np
 from jaxtyping import Float, Num
 
 type Task = Literal["classification", "regression"]
+type Inputs = Literal["features", "images", "tokens"]
 
 # More than this many names in an error message help nobody.
 MAX_NAMED = 8
+# Values that are standardised, or hashed, at a time: 32 MB in float64, where all images of a set would be gigabytes.
+BLOCK_VALUES = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,20 +29,24 @@ class Dataset:
     Attributes:
         name: What to call it.
         task: "classification" or "regression".
-        x_train: [n, ...] inputs, float32, standardised.
+        inputs: "features" (every entry of an example standardised on its own), "images" (height, width, channel; standardised by
+            channel) or "tokens" (ids, int32, left as they are).
+        x_train: [n, ...] inputs, float32, standardised; tokens int32.
         y_train: [n] labels (int32), or standardised targets (float32).
         x_test: [point, ...] inputs, standardised likewise.
         y_test: [point] labels, or targets standardised likewise.
-        x_mean: [...] mean of the training inputs, original units.
-        x_scale: [...] their standard deviation (ddof 0); 1 for a column that is constant in training.
+        x_mean: [...] mean of the training inputs, original units; [channel] for images, 0 for tokens.
+        x_scale: [...] their standard deviation (ddof 0), likewise; 1 for what is constant in training, and for tokens.
         y_mean: Mean of the training targets; 0 for classification.
         y_scale: Their standard deviation; 1 for classification.
         num_classes: Number of classes; None for regression.
+        vocabulary_size: Ids of tokens are below it; None for other inputs.
         hash: sha256 over the raw arrays of both splits.
     """
 
     name: str
     task: Task
+    inputs: Inputs
     x_train: Float[np.ndarray, "n ..."]
     y_train: Num[np.ndarray, " n"]
     x_test: Float[np.ndarray, "point ..."]
@@ -47,6 +56,7 @@ class Dataset:
     y_mean: float
     y_scale: float
     num_classes: int | None
+    vocabulary_size: int | None
     hash: str
 
     @property
@@ -54,20 +64,26 @@ class Dataset:
         """n, the number of training examples."""
         return len(self.x_train)
 
-    def standardise(self, x_raw: Any) -> Float[np.ndarray, "point ..."]:
+    def standardise(self, x_raw: Any) -> Num[np.ndarray, "point ..."]:
         """Bring inputs from original units to those of the network.
 
         Args:
             x_raw: [point, ...] inputs in the units of the raw training data.
 
         Raises:
-            ValueError: Another shape than the training inputs, or values that are not finite.
+            ValueError: Another shape than the training inputs, values that are not finite, or tokens outside the vocabulary.
         """
         x = _numeric(x_raw, "inputs")
         if x.ndim != self.x_train.ndim or x.shape[1:] != self.x_train.shape[1:]:
             raise ValueError(f"inputs have shape {x.shape}, expected (points, {_dims(self.x_train.shape[1:])}) as in training")
         _check_finite(x, "inputs")
-        return ((x - self.x_mean) / self.x_scale).astype(np.float32)
+        if self.vocabulary_size is not None:
+            _check_tokens(x, "inputs", self.vocabulary_size)
+        return _standardised(x, self.x_mean, self.x_scale, self.x_train.dtype)
+
+    def original_inputs(self, x: Num[np.ndarray, "point ..."]) -> Num[np.ndarray, "point ..."]:
+        """Bring standardised inputs back to original units, float64; tokens stay as they are. The inverse of `standardise`."""
+        return x if self.inputs == "tokens" else x.astype(np.float64) * self.x_scale + self.x_mean
 
     def original_units(self, y: Any) -> np.ndarray:
         """Bring standardised targets back to original units, float64; labels stay as they are."""
@@ -83,22 +99,26 @@ def from_arrays(
     *,
     task: Task | None = None,
     num_classes: int | None = None,
+    inputs: Inputs = "features",
+    vocabulary_size: int | None = None,
     name: str = "arrays",
 ) -> Dataset:
     """Make a data set from raw arrays.
 
     Args:
-        x_train: [n, ...] inputs in original units; every entry of an example is standardised on its own.
+        x_train: [n, ...] inputs in original units.
         y_train: [n] labels from 0, or targets.
         x_test: [point, ...] inputs.
         y_test: [point] labels or targets.
         task: Defaults to classification when the targets are integers or booleans, to regression when they are floats.
         num_classes: Defaults to the largest label plus one, of which every class must then occur in training.
+        inputs: What the inputs are, and so how they are standardised, see `Dataset`.
+        vocabulary_size: Of tokens; defaults to the largest training id plus one.
         name: What to call it.
 
     Raises:
         ValueError: Arrays of other shapes, an empty split, values that are not finite (their columns are named), labels that are
-            not integers from 0 to num_classes - 1, or targets that are all equal.
+            not integers from 0 to num_classes - 1, targets that are all equal, or tokens outside the vocabulary.
     """
     raw = {
         "x_train": _numeric(x_train, "x_train"),
@@ -120,20 +140,28 @@ def from_arrays(
         y_mean, y_scale = 0.0, 1.0
     else:
         y_mean, y_scale = _target_moments(raw["y_train"])
-    y_type = np.int32 if task == "classification" else np.float32
-    x_mean, x_scale = _moments(raw["x_train"])
+    if inputs == "tokens":
+        vocabulary_size = int(raw["x_train"].max()) + 1 if vocabulary_size is None else vocabulary_size
+        for split in ("x_train", "x_test"):
+            _check_tokens(raw[split], split, vocabulary_size)
+    elif vocabulary_size is not None:
+        raise ValueError(f"vocabulary_size={vocabulary_size} is for tokens; leave it out for {inputs}")
+    x_type, y_type = np.int32 if inputs == "tokens" else np.float32, np.int32 if task == "classification" else np.float32
+    x_mean, x_scale = _input_moments(raw["x_train"], inputs)
     return Dataset(
         name=name,
         task=task,
-        x_train=((raw["x_train"] - x_mean) / x_scale).astype(np.float32),
+        inputs=inputs,
+        x_train=_standardised(raw["x_train"], x_mean, x_scale, x_type),
         y_train=((raw["y_train"] - y_mean) / y_scale).astype(y_type),
-        x_test=((raw["x_test"] - x_mean) / x_scale).astype(np.float32),
+        x_test=_standardised(raw["x_test"], x_mean, x_scale, x_type),
         y_test=((raw["y_test"] - y_mean) / y_scale).astype(y_type),
         x_mean=x_mean,
         x_scale=x_scale,
         y_mean=y_mean,
         y_scale=y_scale,
         num_classes=num_classes,
+        vocabulary_size=vocabulary_size,
         hash=_hash(raw),
     )
 
@@ -142,7 +170,8 @@ def _numeric(values: Any, name: str) -> np.ndarray:
     array = np.asarray(values)
     if array.dtype.kind not in "iubf":
         raise ValueError(f"{name} has dtype {array.dtype}, expected numbers; encode categories and dates first")
-    return array if array.dtype.kind in "iub" else array.astype(np.float64)
+    # Images are float32 in the hundreds of megabytes: float64 would hold no more of them.
+    return array if array.dtype.kind in "iub" or array.dtype == np.float32 else array.astype(np.float64)
 
 
 def _check_shapes(raw: dict[str, np.ndarray]) -> None:
@@ -202,6 +231,30 @@ def _target_moments(y_train: np.ndarray) -> tuple[float, float]:
     return float(mean), float(scale)
 
 
+def _check_tokens(x: np.ndarray, name: str, vocabulary_size: int) -> None:
+    if x.dtype.kind not in "iu" or x.ndim != 2:
+        raise ValueError(f"{name} must hold token ids (examples, length) of an integer type, got {x.dtype} {x.shape}")
+    low, high = int(x.min()), int(x.max())
+    if low < 0 or high >= vocabulary_size:
+        raise ValueError(f"{name} has tokens {low} to {high}, expected 0 to vocabulary_size - 1 = {vocabulary_size - 1}")
+
+
+def _input_moments(x: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+    if inputs == "tokens":
+        return np.zeros(()), np.ones(())
+    if inputs == "features":
+        return _moments(x)
+    if inputs != "images":
+        raise ValueError(f"inputs must be 'features', 'images' or 'tokens', got {inputs!r}")
+    if x.ndim != 4:
+        raise ValueError(f"images have shape {x.shape}, expected (examples, height, width, channels); grey ones have 1 channel")
+    count = x.size / x.shape[-1]
+    mean = np.sum([x[rows].sum((0, 1, 2), dtype=np.float64) for rows in _blocks(x)], 0) / count
+    square = np.sum([np.square(x[rows] - mean).sum((0, 1, 2)) for rows in _blocks(x)], 0) / count
+    is_constant = np.ptp(x, axis=(0, 1, 2)) == 0
+    return np.where(is_constant, x[0, 0, 0], mean), np.where(is_constant, 1.0, np.sqrt(square))
+
+
 def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation over examples; exactly (value, 1) where all are equal, whatever rounding does."""
     x = x.astype(np.float64)
@@ -209,13 +262,26 @@ def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(is_constant, x[0], x.mean(axis=0)), np.where(is_constant, 1.0, x.std(axis=0))
 
 
+def _standardised(x: np.ndarray, mean: np.ndarray, scale: np.ndarray, dtype: Any) -> np.ndarray:
+    standardised = np.empty(x.shape, dtype)
+    for rows in _blocks(x):
+        standardised[rows] = (x[rows] - mean) / scale
+    return standardised
+
+
 def _hash(raw: dict[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
     for name, array in raw.items():
         # One number type and byte order, so that the same values have the same hash on every machine.
         digest.update(f"{name}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array, dtype="<f8").tobytes())
+        for rows in _blocks(array):
+            digest.update(np.ascontiguousarray(array[rows], dtype="<f8").tobytes())
     return digest.hexdigest()
+
+
+def _blocks(x: np.ndarray) -> Iterator[slice]:
+    size = max(1, BLOCK_VALUES // max(1, math.prod(x.shape[1:])))
+    return (slice(start, start + size) for start in range(0, len(x), size))
 
 
 def _few(values: np.ndarray) -> str:
