@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from diagnostics.alignment import Alignment, align
     from diagnostics.claims import Claim, Finding
     from diagnostics.convergence import ess_bulk, ess_mean, ess_tail, ess_within, mcse_mean, rhat, rhat_classic, rhat_split
+    from diagnostics.copies import census
     from diagnostics.costs import Efficiency, efficiency
     from diagnostics.energy import bfmi, configurational_temperature, energy_summary, kinetic_temperature
     from diagnostics.estimates import Estimate
@@ -23,14 +24,16 @@ if TYPE_CHECKING:
     from diagnostics.standard import HEALTH, HealthClaim, audit, overall
     from diagnostics.stationary import stationary_null
     from diagnostics.summary import TOTAL, scalar_statistics, summarise
-    from diagnostics.symmetry import UnitGroup, canonical, check_symmetries, mlp_symmetries
+    from diagnostics.symmetry import architecture_of, canonical, check_symmetries, shift_of_logits
     from diagnostics.trees import KINDS, check_tree, layer_of, make_tree
+    from diagnostics.units import UnitGroup, hidden_layer, mlp_symmetries
 
 _MODULES = {
     "aligned": ("aligned_summary",),
     "alignment": ("Alignment", "align"),
     "claims": ("Claim", "Finding"),
     "convergence": ("ess_bulk", "ess_mean", "ess_tail", "ess_within", "mcse_mean", "rhat", "rhat_classic", "rhat_split"),
+    "copies": ("census",),
     "costs": ("Efficiency", "efficiency"),
     "energy": ("bfmi", "configurational_temperature", "energy_summary", "kinetic_temperature"),
     "estimates": ("Estimate",),
@@ -39,8 +42,9 @@ _MODULES = {
     "standard": ("HEALTH", "HealthClaim", "audit", "overall"),
     "stationary": ("stationary_null",),
     "summary": ("TOTAL", "scalar_statistics", "summarise"),
-    "symmetry": ("UnitGroup", "canonical", "check_symmetries", "mlp_symmetries"),
+    "symmetry": ("architecture_of", "canonical", "check_symmetries", "shift_of_logits"),
     "trees": ("KINDS", "check_tree", "layer_of", "make_tree"),
+    "units": ("UnitGroup", "hidden_layer", "mlp_symmetries"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -16,13 +16,14 @@ from diagnostics import trees
 from diagnostics.alignment import align
 from diagnostics.estimates import NUM_RESAMPLES, SEED, interval
 from diagnostics.summary import TOTAL, summarise_variables
-from diagnostics.symmetry import Architecture
+from diagnostics.symmetry import architecture_of
+from diagnostics.units import Architecture
 
 MIN_CHAINS = 4  # resamples of fewer chains are too few to have quantiles
 NUM_SURROGATES = 3  # shares of single ones differ by 0.01 to 0.05 (standard deviation; networks of 50 to 3,760 weights)
 
 
-def aligned_summary(run: xr.DataTree, architecture: Architecture) -> xr.Dataset:
+def aligned_summary(run: xr.DataTree, architecture: Architecture | None = None) -> xr.Dataset:
     """Summarise the convergence of weights as they were drawn and as aligned, and how much of their disagreement goes away.
 
     Alignment brings *any* two networks nearer, unrelated ones too: by half, easily, in narrow layers. What it removes must
@@ -30,7 +31,7 @@ def aligned_summary(run: xr.DataTree, architecture: Architecture) -> xr.Dataset:
 
     Args:
         run: A run, see `diagnostics.trees`.
-        architecture: Symmetries of its posterior.
+        architecture: Symmetries of its posterior; by default those that its network has declared (`architecture_of`).
 
     Returns:
         Dataset over `alignment` ("raw", "aligned") with the table of weights of `summarise`: R-hat and effective sample sizes by
@@ -43,9 +44,10 @@ def aligned_summary(run: xr.DataTree, architecture: Architecture) -> xr.Dataset:
           sizes as they are and nothing that chains have in common: what is removed from chains that are unrelated.
 
     Raises:
-        ValueError: The tree is not one of a run, the architecture does not fit it, or draws are not finite.
+        ValueError: The tree is not one of a run, no architecture is known or it does not fit, or draws are not finite.
     """
     trees.check_tree(run)
+    architecture = architecture_of(run) if architecture is None else architecture
     raw = trees.weights(run)
     aligned = _aligned(raw, architecture)
     tables = [summarise_variables(variables)[1] for variables in (raw, aligned)]

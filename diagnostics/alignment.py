@@ -4,12 +4,14 @@ r"""Alignment: every draw moved to the copy of itself that lies nearest to one r
     - 2 \max_{P} \langle \theta^{P}, \theta^{ref} \rangle
 
 over signed permutations of the units of each hidden layer. With one hidden layer that is one assignment problem a draw, solved
-exactly; with more it is solved a layer at a time with the others fixed until no layer gains, which ends in a local minimum.
+exactly; with more it is solved a layer at a time with the others fixed until no layer gains, which ends in a local minimum. What
+units feed to themselves is a quadratic assignment problem: it is made linear at the present places, and a move that does not
+bring the draw nearer is not made.
 
 References:
     Ainsworth, Hayase & Srinivasa 2023, "Git Re-Basin", arXiv 2209.04836, section 3.2 (weight matching). Departures: signs are
-    matched together with places, through the absolute value of the inner product; layers are taken in order, and start from the
-    better of no move and of a match of what units are fed by alone, layer after layer.
+    matched together with places, through the absolute value of the inner product of each set of parts that turns sign; layers are
+    taken in order, and start from the better of no move and of a match of what units are fed by alone, layer after layer.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 
-from diagnostics.symmetry import Architecture, Arrays, Owned, UnitGroup, draws_of, group_sizes, move_units, unit_rows
+from diagnostics.symmetry import draws_of
+from diagnostics.units import Architecture, Arrays, Owned, UnitGroup, copy_units, group_sizes, unit_rows
 
 BLOCK_VALUES = 2**21  # weights held in float64 at a time: 16 MB
 GAIN = 1e-12  # of squared norms: a smaller gain is rounding of inner products (4,000 terms in float64), and no reason to move
@@ -36,18 +39,19 @@ class Alignment(NamedTuple):
         weights: Arrays (chain, draw, ...) of the types that came in.
         reference: The network that the draws were moved to.
         permutation: By group of units, (chain, draw, unit): place i holds unit `permutation[..., i]` of the draw as it was.
-        sign: By group, (chain, draw, unit): the sign by which that unit was multiplied.
+        sign: By group, (chain, draw, flip, unit): the sign by which what that unit owns in each of the group's `flips` was
+            multiplied.
         distance: (sweep, chain, draw); squared distance to the reference over the arrays that units own, before the first and
             after every sweep over the layers; without a reference, those of the second pass. Never increases.
         transpositions: By group, (chain, draw): the least number of exchanges of two units that turn the permutation of the
             previous draw of the chain into this one; 0 for first draws. A chain that stays in one copy has none.
-        flips: By group, (chain, draw): places whose sign differs from that in the previous draw; 0 for first draws.
+        flips: By group, (chain, draw): signs that differ from those in the previous draw; 0 for first draws.
     """
 
     weights: Arrays
     reference: Arrays
     permutation: dict[str, Int[np.ndarray, "chain draw unit"]]
-    sign: dict[str, Int[np.ndarray, "chain draw unit"]]
+    sign: dict[str, Int[np.ndarray, "chain draw flip unit"]]
     distance: Float[np.ndarray, "sweep chain draw"]
     transpositions: dict[str, Int[np.ndarray, "chain draw"]]
     flips: dict[str, Int[np.ndarray, "chain draw"]]
@@ -74,7 +78,7 @@ def align(
     """
     draws = draws_of(run)
     group_sizes(architecture, {name: array.shape[2:] for name, array in draws.items()})
-    names = list(dict.fromkeys(name for group in architecture for name, _ in group.owned))
+    names = list(dict.fromkeys(name for group in architecture for name, *_ in group.owned))
     is_finite = np.all([np.isfinite(draws[name]).all(tuple(range(1, draws[name].ndim))) for name in names], 0)
     if not is_finite.all():
         raise ValueError(f"draws of the chains {np.flatnonzero(~is_finite).tolist()} are not all finite; leave these chains out")
@@ -96,12 +100,12 @@ def align(
         sign=sign,
         distance=np.stack(distances).reshape(-1, *shape),
         transpositions={name: _transpositions(places) for name, places in permutation.items()},
-        flips={name: np.diff(signs, axis=1, prepend=signs[:, :1]).astype(bool).sum(-1) for name, signs in sign.items()},
+        flips={name: np.diff(signs, axis=1, prepend=signs[:, :1]).astype(bool).sum((-2, -1)) for name, signs in sign.items()},
     )
 
 
 class _Moved(NamedTuple):
-    """Weights by name, (row, ...), and by group the places and signs, (row, unit), that they have been moved to."""
+    """Weights by name, (row, ...), and by group places (row, unit) and signs (row, flip, unit) that they have been moved to."""
 
     weights: Arrays
     permutation: Arrays
@@ -115,14 +119,15 @@ class _Moved(NamedTuple):
         permutation, sign = {}, {}
         for group, size in zip(architecture, sizes, strict=True):
             permutation[group.name] = np.tile(np.arange(size), (num_rows, 1))
-            sign[group.name] = np.ones((num_rows, size), np.int8)
+            sign[group.name] = np.ones((num_rows, len(group.flips), size), np.int8)
         return cls(weights, permutation, sign)
 
-    def then(self, group: UnitGroup, permutation: Int[np.ndarray, "row unit"], sign: Int[np.ndarray, "row unit"]) -> _Moved:
+    def then(self, group: UnitGroup, permutation: Int[np.ndarray, "row unit"], sign: Int[np.ndarray, "row flip unit"]) -> _Moved:
         """Move the units of a group once more."""
-        places, signs = (np.take_along_axis(values[group.name], permutation, -1) for values in (self.permutation, self.sign))
-        weights = move_units(self.weights, group.owned, permutation, sign)
-        return _Moved(weights, self.permutation | {group.name: places}, self.sign | {group.name: sign * signs})
+        places = np.take_along_axis(self.permutation[group.name], permutation, -1)
+        signs = sign * np.take_along_axis(self.sign[group.name], permutation[:, None], -1)
+        weights = copy_units(self.weights, group, permutation, sign)
+        return _Moved(weights, self.permutation | {group.name: places}, self.sign | {group.name: signs})
 
     def where(self, chosen: Bool[np.ndarray, " row"], other: _Moved) -> _Moved:
         """Take the chosen rows from here and the rest from the other."""
@@ -141,10 +146,11 @@ def _descend(moved: _Moved, architecture: Architecture, reference: Arrays) -> tu
     distances = [_squared_distance(moved.weights, reference)]
     # A single group is matched exactly from anywhere. For more, what units feed is in disorder until the next group is matched:
     # planted copies of a 5-8-7-3 network with noise of 0.05 were found for 33 draws of 60 without this start, for 60 with it.
-    if len(architecture) > 1:
+    if len(architecture) > 1 or architecture[0].recurrent:
         start = moved
         for group in architecture:
-            start, _ = _match(start, group, group.incoming, reference, least_gain)
+            fed_by_others = tuple(part for part in group.incoming if part[0] not in group.recurrent)
+            start, _ = _match(start, group, fed_by_others, reference, least_gain)
         moved = start.where(_squared_distance(start.weights, reference) < distances[0] - least_gain, moved)
     while True:
         num_gained = 0
@@ -160,21 +166,27 @@ def _match(
     moved: _Moved, group: UnitGroup, matched: Owned, reference: Arrays, least_gain: Float[np.ndarray, " row"]
 ) -> tuple[_Moved, int]:
     """Move the units of a group to where the arrays `matched` are nearest to the reference; count the rows that gain by it."""
-    target = unit_rows(reference, matched, 0).astype(float).T
-    num_rows, size = moved.sign[group.name].shape
-    permutation, sign = np.tile(np.arange(size), (num_rows, 1)), np.ones((num_rows, size), np.int8)
-    num_gained = 0
-    for block in _blocks(num_rows, size * max(target.shape)):
-        units = unit_rows({name: moved.weights[name][block] for name, _ in matched}, matched, 1)
-        overlap = units.astype(float) @ target  # (row, unit, place)
-        score = np.abs(overlap) if group.flips else overlap
+    num_rows, num_flips, size = moved.sign[group.name].shape
+    permutation, sign = np.tile(np.arange(size), (num_rows, 1)), np.ones((num_rows, num_flips, size), np.int8)
+    turned = [tuple(part for part in matched if part in flip) for flip in group.flips]
+    kept = tuple(part for part in matched if not any(part in flip for flip in turned))
+    targets = [unit_rows(reference, parts, 0).astype(float).T if parts else None for parts in (*turned, kept)]
+    width = max(len(target) for target in targets if target is not None)
+    for block in _blocks(num_rows, size * max(width, size)):
+        weights = {name: moved.weights[name][block] for name, *_ in matched}
+        overlaps = np.zeros((len(targets), len(permutation[block]), size, size))  # (set, row, unit, place)
+        for overlap, parts, target in zip(overlaps, (*turned, kept), targets, strict=True):
+            if target is not None:
+                overlap[:] = unit_rows(weights, parts, 1).astype(float) @ target
+        score = np.abs(overlaps[:-1]).sum(0) + overlaps[-1]
         best = np.stack([linear_sum_assignment(matrix.T, maximize=True)[1] for matrix in score])
-        found = np.take_along_axis(overlap, best[:, None], 1)[:, 0]
-        turned = np.where(group.flips & (found < 0), -1, 1)
-        gains = (turned * found).sum(-1) - np.trace(overlap, axis1=1, axis2=2) > least_gain[block]
-        permutation[block][gains], sign[block][gains] = best[gains], turned[gains]
-        num_gained += int(gains.sum())
-    return moved.then(group, permutation, sign) if num_gained else moved, num_gained
+        found = np.take_along_axis(overlaps[:-1], best[None, :, None], 2)[:, :, 0]
+        permutation[block], sign[block] = best, np.where(np.moveaxis(found, 0, 1) < 0, -1, 1)
+    candidate = moved.then(group, permutation, sign)
+    names = {name: reference[name] for name, *_ in matched}
+    before, after = (_squared_distance({name: m.weights[name] for name in names}, names) for m in (moved, candidate))
+    gains = before - after > least_gain
+    return (candidate.where(gains, moved) if gains.any() else moved), int(gains.sum())
 
 
 def _squared_distance(weights: Arrays, reference: Arrays) -> Float[np.ndarray, " row"]:

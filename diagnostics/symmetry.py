@@ -5,150 +5,61 @@ and out of a unit whose activation is odd. Both move the weights orthogonally, s
 signs apart the posterior of a layer of n units consists of n! (times 2^n) copies of one part. ReLU units can also be rescaled,
 :math:`w_{in} \to c\, w_{in}, w_{out} \to w_{out} / c`, which the usual priors see: a direction of the likelihood alone.
 
-Nothing here knows networks: a symmetry is declared by which axes of which arrays run over the units of a layer, and
-`check_symmetries` holds the declaration against the network's own outputs and log prior.
-
-References:
-    Hecht-Nielsen 1990, "On the algebraic structure of feedforward network weight spaces" (permutations and signs); Chen, Lu &
-    Hecht-Nielsen 1993, "On the geometry of feedforward neural network error surfaces", Neural Computation 5(6).
+Symmetries are declared (`diagnostics.units`), and `check_symmetries` holds the declaration against the network's own outputs and
+log prior.
 """
 
 from __future__ import annotations
 
-import difflib
-import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import cast
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Int, Shaped
 from numpy.typing import ArrayLike
 
 from diagnostics import trees
+from diagnostics.units import Architecture, Arrays, UnitGroup, copy_units, from_json, group_sizes, move_units, unit_rows
 
-type Arrays = dict[str, np.ndarray]
-type Owned = tuple[tuple[str, int], ...]  # arrays by dotted path, and the axis of each that runs over the units
 type Transformation = Callable[[Arrays, np.random.Generator], Mapping[str, ArrayLike]]
 
-# activation: is it odd (Chen et al. 1993: signs can turn), is it positively homogeneous (units can be rescaled)
-ACTIVATIONS = {"tanh": (True, False), "relu": (False, True), "silu": (False, False), "gelu": (False, False)}
 NUM_TRIALS = 10  # random transformations of each kind; all n! cannot be tried, and a wrong declaration fails the first
 ROUNDING = 1000.0  # units of the last place by which sums in another order may differ: 1e-4 in float32, 2e-13 in float64
 
 
-class UnitGroup(NamedTuple):
-    """Hidden units that are alike: which parts of which arrays each of them owns.
+def architecture_of(run: xr.DataTree) -> Architecture:
+    """Return the symmetries that a run's network has declared; built-in networks declare theirs.
 
-    Attributes:
-        name: Name of the group, as that of its layer.
-        incoming: Arrays by dotted path with the axis of each that runs over the units, for what feeds the units: biases, kernels.
-            Axes are those of a single network, without chain and draw.
-        outgoing: The same for what the units feed.
-        flips: Whether a unit can turn the sign of all that it owns (odd activation).
-        rescales: Whether a unit's incoming arrays can be multiplied and its outgoing ones divided by a positive number without a
-            change of the outputs. Checked, never used to align: it is a symmetry of the likelihood alone.
+    Raises:
+        ValueError: The run says nothing of them.
     """
-
-    name: str
-    incoming: Owned
-    outgoing: Owned
-    flips: bool = False
-    rescales: bool = False
-
-    @property
-    def owned(self) -> Owned:
-        """All arrays that the units have a part of."""
-        return self.incoming + self.outgoing
+    text = run.attrs.get("architecture")
+    if not text:
+        raise ValueError(
+            "the run does not say what symmetries its network has: give them as `architecture` (diagnostics.UnitGroup), or "
+            "declare them with the model (bayesnn.models.Model.symmetries)"
+        )
+    return from_json(cast(str, text))
 
 
-type Architecture = tuple[UnitGroup, ...]  # from the inputs to the outputs
+def shift_of_logits(kernel: str, bias: str) -> Transformation:
+    """Return the transformation that adds the same to all logits of a softmax, for `others` of `check_symmetries`.
 
-
-def mlp_symmetries(layers: Sequence[str], activation: str) -> Architecture:
-    """Return the symmetries of a fully connected network with arrays `LAYER.kernel` [in, out] and `LAYER.bias` [out].
+    It keeps the probabilities and, under the usual priors, not the log prior: a direction of the likelihood alone.
 
     Args:
-        layers: Paths of all its layers, from the inputs to the outputs; each but the last feeds hidden units.
-        activation: "tanh" (units and signs), "relu" (units; rescaling declared, too), "silu" or "gelu" (units).
-
-    Returns:
-        One group of units a hidden layer, named after it.
-
-    Raises:
-        ValueError: An unknown activation, fewer than two layers, a layer named twice.
-
-    Example:
-        >>> [group] = mlp_symmetries(["layer_0", "layer_1"], "tanh")
-        >>> group.incoming, group.outgoing, group.flips
-        ((('layer_0.bias', 0), ('layer_0.kernel', 1)), (('layer_1.kernel', 0),), True)
+        kernel: Dotted path of the last layer's kernel, [in, class].
+        bias: Of its bias, [class].
     """
-    if activation not in ACTIVATIONS:
-        raise ValueError(
-            f"activation must be one of {', '.join(ACTIVATIONS)}; got {activation!r}{_nearest(activation, ACTIVATIONS)}"
-        )
-    if len(layers) < 2 or len(set(layers)) < len(layers):
-        raise ValueError(f"an MLP with hidden units has two or more layers of different names, got {', '.join(layers) or 'none'}")
-    flips, rescales = ACTIVATIONS[activation]
-    return tuple(
-        UnitGroup(layer, ((f"{layer}.bias", 0), (f"{layer}.kernel", 1)), ((f"{following}.kernel", 0),), flips, rescales)
-        for layer, following in itertools.pairwise(layers)
-    )
 
+    def shift(weights: Arrays, rng: np.random.Generator) -> Arrays:
+        moved = dict(weights)
+        for name in (kernel, bias):
+            added = rng.normal(size=(*weights[name].shape[:-1], 1)).astype(weights[name].dtype)
+            moved[name] = weights[name] + added
+        return moved
 
-def group_sizes(architecture: Architecture, shapes: Mapping[str, Sequence[int]]) -> list[int]:
-    """Check an architecture against the shapes of the arrays of one network and return the number of units of each group.
-
-    Raises:
-        ValueError: No groups, two that share their name or an axis, an array that is not there (the nearest name is suggested),
-            an axis that it does not have, a group that owns two axes of one array, arrays that disagree about the number of
-            units.
-    """
-    if not architecture:
-        raise ValueError("the architecture has no groups of hidden units")
-    names, axes = [group.name for group in architecture], [axis for group in architecture for axis in group.owned]
-    for what, values in (("name", names), ("array axis", axes)):
-        if twice := [value for place, value in enumerate(values) if value in values[:place]]:
-            raise ValueError(f"each {what} belongs to one group of units, got {twice[0]!r} twice")
-    sizes = []
-    for group in architecture:
-        owned: dict[str, int] = {}
-        for name, axis in group.owned:
-            if name not in shapes:
-                known = f"; there are {', '.join(shapes)}"
-                raise ValueError(f"group {group.name} owns {name}, which is not there{_nearest(name, shapes) or known}")
-            if not 0 <= axis < len(shapes[name]):
-                raise ValueError(f"group {group.name} owns axis {axis} of {name}, which has shape {tuple(shapes[name])}")
-            if name in owned:
-                raise ValueError(f"group {group.name} owns two axes of {name}; units that feed their own group cannot be aligned")
-            owned[name] = shapes[name][axis]
-        if len(set(owned.values())) != 1:
-            found = ", ".join(f"{name} has {size}" for name, size in owned.items()) or "no arrays"
-            raise ValueError(f"the arrays of group {group.name} must agree about its number of units: {found}")
-        sizes.append(next(iter(owned.values())))
-    return sizes
-
-
-def unit_rows(weights: Mapping[str, np.ndarray], owned: Owned, num_leading: int) -> Shaped[np.ndarray, "*leading unit feature"]:
-    """Return what each unit owns as one row, [..., unit, feature], behind `num_leading` leading axes."""
-    parts = [np.moveaxis(weights[name], num_leading + axis, num_leading) for name, axis in owned]
-    return np.concatenate([part.reshape(*part.shape[: num_leading + 1], -1) for part in parts], -1)
-
-
-def move_units(
-    weights: Mapping[str, np.ndarray],
-    owned: Owned,
-    permutation: Int[np.ndarray, "*leading unit"],
-    factor: Shaped[np.ndarray, "*leading unit"],
-) -> Arrays:
-    """Return the weights with unit `permutation[i]`, times `factor[i]`, in place i; arrays that are not owned are shared."""
-    num_leading = permutation.ndim - 1
-    moved = dict(weights)
-    for name, axis in owned:
-        array = np.moveaxis(weights[name], num_leading + axis, num_leading)
-        index, scale = (values.reshape(*values.shape, *[1] * (array.ndim - values.ndim)) for values in (permutation, factor))
-        moved[name] = np.moveaxis(np.take_along_axis(array, index, num_leading) * scale, num_leading, num_leading + axis)
-    return moved
+    return shift
 
 
 def check_symmetries(
@@ -213,15 +124,15 @@ def check_symmetries(
 
 def _declared(group: UnitGroup, size: int) -> Iterator[tuple[str, Transformation]]:
     """Yield the random transformations that a group declares, by name."""
-    in_place = np.arange(size)
+    in_place, kept = np.arange(size), np.ones((len(group.flips), size), np.int8)
 
     def permute(weights: Arrays, rng: np.random.Generator) -> Arrays:
-        return move_units(weights, group.owned, rng.permutation(size), np.ones(size, np.int8))
+        return copy_units(weights, group, rng.permutation(size), kept)
 
     def flip(weights: Arrays, rng: np.random.Generator) -> Arrays:
-        signs = rng.choice(np.array([-1, 1], np.int8), size)
-        signs[rng.integers(size)] = -1  # at least one
-        return move_units(weights, group.owned, in_place, signs)
+        signs = rng.choice(np.array([-1, 1], np.int8), kept.shape)
+        signs[:, rng.integers(size)] = -1  # at least one
+        return copy_units(weights, group, in_place, signs)
 
     def rescale(weights: Arrays, rng: np.random.Generator) -> Arrays:
         factors = np.exp(rng.normal(size=size))
@@ -252,12 +163,14 @@ def draws_of(run: xr.DataTree | Mapping[str, ArrayLike]) -> Arrays:
 def canonical(run: xr.DataTree | Mapping[str, ArrayLike], architecture: Architecture) -> Arrays:
     """Move every draw to the one of its copies that has a standard form, the same to the last bit for all of them.
 
-    Units are ordered by the norm of what they feed, largest first, and ties by what they own, entry by entry; a unit that can
-    flip has a positive bias, or first entry that is not zero. Good to count distinct networks or to label copies. Not good to
-    compare chains: two units of nearly the same norm change places from draw to draw, where `align` keeps them.
+    Units are ordered by the norm of what they feed, largest first, and ties by what they own, entry by entry; of each set of
+    parts that can turn sign (`UnitGroup.flips`), the first entry that is not zero is positive. Good to count distinct networks
+    or to label copies. Not good to compare chains: two units of nearly the same norm change places from draw to draw, where
+    `align` keeps them.
 
     Units that agree in all that they are fed by and in that norm, or flip and are fed by nothing, are told apart by what they
-    feed; in a layer before the last hidden one the form of such networks, which have probability zero, is not unique.
+    feed; in a layer before the last hidden one the form of such networks, which have probability zero, is not unique. For the
+    signs to be standard, too, a set has to begin with what later groups do not move: a bias, or the scale of a normalisation.
 
     Args:
         run: A run, or arrays (chain, draw, ...) by dotted path.
@@ -269,21 +182,41 @@ def canonical(run: xr.DataTree | Mapping[str, ArrayLike], architecture: Architec
     Raises:
         ValueError: The architecture does not fit the weights (`group_sizes`).
     """
-    draws = draws_of(run)
-    group_sizes(architecture, {name: array.shape[2:] for name, array in draws.items()})
-    for group in architecture:
-        rows = unit_rows(draws, group.owned, 2)
-        first = (rows != 0).argmax(-1)[..., None]
-        is_negative = np.take_along_axis(rows, first, -1)[..., 0] < 0
-        signs = np.where(is_negative & group.flips, -1, 1).astype(np.int8)
-        # Sorted before they are summed: the later layers' order and signs then cannot change the rounding.
-        norm = np.sort(np.abs(unit_rows(draws, group.outgoing, 2)), -1).astype(float)
-        keys = [*np.moveaxis(rows * signs[..., None], -1, 0)[::-1], -np.square(norm).sum(-1)]
-        order = np.lexsort(keys)
-        draws = move_units(draws, group.owned, order, np.take_along_axis(signs, order, -1))
+    draws, _ = canonical_moves(run, architecture)
     return draws
 
 
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+def canonical_moves(
+    run: xr.DataTree | Mapping[str, ArrayLike], architecture: Architecture
+) -> tuple[Arrays, dict[str, tuple[np.ndarray, np.ndarray]]]:
+    """Return the standard form of every draw, and by group what moved it there.
+
+    Returns:
+        Arrays as `canonical`; by group, permutation (chain, draw, unit), unit `permutation[i]` having come to place i, and signs
+        (chain, draw, flip, unit) of the units as they were.
+    """
+    draws = draws_of(run)
+    group_sizes(architecture, {name: array.shape[2:] for name, array in draws.items()})
+    moves = {}
+    for group in architecture:
+        signs = _standard_signs(draws, group)
+        in_place = np.broadcast_to(np.arange(signs.shape[-1]), (*signs.shape[:2], signs.shape[-1]))
+        draws = copy_units(draws, group, in_place, signs)
+        # Sorted before they are summed: the later layers' order and signs then cannot change the rounding.
+        norm = np.sort(np.abs(unit_rows(draws, group.outgoing, 2)), -1).astype(float)
+        keys = [*np.moveaxis(unit_rows(draws, group.owned, 2), -1, 0)[::-1], -np.square(norm).sum(-1)]
+        order = np.lexsort(keys)
+        draws = copy_units(draws, group, order, np.ones_like(signs))
+        moves[group.name] = (order, signs)
+    return draws, moves
+
+
+def _standard_signs(draws: Arrays, group: UnitGroup) -> np.ndarray:
+    """Return the signs (chain, draw, flip, unit) that make the first entry of each set positive."""
+    size = unit_rows(draws, group.owned[:1], 2).shape[2]
+    signs = np.ones((*draws[group.owned[0][0]].shape[:2], len(group.flips), size), np.int8)
+    for index, parts in enumerate(group.flips):
+        rows = unit_rows(draws, parts, 2)
+        first = (rows != 0).argmax(-1)[..., None]
+        signs[:, :, index][np.take_along_axis(rows, first, -1)[..., 0] < 0] = -1
+    return signs

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import diagnostics
-from diagnostics.symmetry import group_sizes, move_units
 from diagnostics.trees import make_tree
+from diagnostics.units import copy_units, group_sizes
 
 # Relative; sums of at most 64 terms of order 1 in another order, three layers: below 3 * 64 * 1.1e-16 = 2e-14.
 ROUNDING = 1e-13
@@ -50,9 +50,9 @@ def random_copies(rng, draws, architecture, shape):
     full = next(iter(draws.values())).shape[:2]
     for group, size in zip(architecture, sizes, strict=True):
         permutation = np.broadcast_to(np.argsort(rng.random((*shape, size)), -1), (*full, size))
-        signs = rng.choice(np.array([-1, 1], np.int8) if group.flips else np.ones(1, np.int8), (*shape, size))
-        signs = np.broadcast_to(signs, (*full, size))
-        draws = move_units(draws, group.owned, permutation, signs)
+        signs = rng.choice(np.array([-1, 1], np.int8), (*shape, len(group.flips), size))
+        signs = np.broadcast_to(signs, (*full, *signs.shape[2:]))
+        draws = copy_units(draws, group, permutation, signs)
         moves.append((permutation, signs))
     return draws, moves
 
@@ -79,7 +79,7 @@ def test_alignment_undoes_exactly_what_was_planted(widths, activation):
     for group, (permutation, signs) in zip(architecture, moves, strict=True):
         inverse = np.argsort(permutation, -1)
         np.testing.assert_array_equal(result.permutation[group.name], inverse)
-        np.testing.assert_array_equal(result.sign[group.name], np.take_along_axis(signs, inverse, -1))
+        np.testing.assert_array_equal(result.sign[group.name], np.take_along_axis(signs, inverse[:, :, None], -1))
     for name, array in original.items():
         np.testing.assert_array_equal(result.weights[name], array)
     assert relative(forward(result.weights, activation) - forward(planted, activation), forward(planted, activation)) < ROUNDING
@@ -106,8 +106,8 @@ def test_one_hidden_layer_is_matched_optimally():
     result = diagnostics.align(draws, architecture, reference)
     distances = []
     for order, signs in itertools.product(itertools.permutations(range(3)), itertools.product([-1, 1], repeat=3)):
-        moves = [np.broadcast_to(np.array(move), (1, 20, 3)) for move in (order, signs)]
-        copy = move_units(draws, architecture[0].owned, *moves)
+        moves = np.broadcast_to(order, (1, 20, 3)), np.broadcast_to(signs, (1, 20, 1, 3))
+        copy = copy_units(draws, architecture[0], *moves)
         distances.append(sum(np.square(copy[name] - reference[name]).reshape(1, 20, -1).sum(-1) for name in result.reference))
     np.testing.assert_allclose(result.distance[-1], np.min(distances, 0), rtol=1e-12)
     assert (result.distance[-1] < result.distance[0]).all()
@@ -148,7 +148,7 @@ def test_moves_between_copies_are_counted():
     signs = np.ones((1, 6, 5), np.int8)
     signs[0, 4:, :3] = -1
     draws = {name: np.broadcast_to(array, (1, 6, *array.shape)) for name, array in base.items()}
-    result = diagnostics.align(move_units(draws, group.owned, np.array([orders]), signs), architecture, base)
+    result = diagnostics.align(copy_units(draws, group, np.array([orders]), signs[:, :, None]), architecture, base)
     # Relative to the previous draw: none; (0 1); none; a cycle of three; (3 4); (0 2) and (3 4).
     assert result.transpositions["layer_0"].tolist() == [[0, 1, 0, 2, 1, 2]]
     assert result.flips["layer_0"].tolist() == [[0, 0, 0, 0, 3, 0]]
@@ -264,7 +264,8 @@ def test_declared_symmetries_are_told_from_directions_of_the_likelihood(dtype):
 def test_what_is_not_a_symmetry_is_caught():
     weights = network(np.random.default_rng(12), [5, 8, 3])
     [group] = architecture = diagnostics.mlp_symmetries(layers(2), "tanh")
-    no_bias = (group._replace(incoming=(("layer_0.kernel", 1),)),)
+    kernels = (("layer_0.kernel", 1),), group.outgoing
+    no_bias = (group._replace(incoming=kernels[0], flips=(kernels[0] + kernels[1],)),)
     assert check(no_bias, weights) == {"layer_0: permutation": (False, True), "layer_0: sign flip": (False, True)}
 
     def scales_by_unit(w):
@@ -312,11 +313,15 @@ def convolution(weights):
     return hidden.mean(1) @ weights["head"]
 
 
-STREAM = diagnostics.UnitGroup("stream", (("embed", 1), ("block.out", 1)), (("block.in", 0), ("head", 0)), flips=True)
-BLOCK = diagnostics.UnitGroup("block", (("block.bias", 0), ("block.in", 1)), (("block.out", 0),), flips=True)
+def odd(name, incoming, outgoing):
+    return diagnostics.hidden_layer(name, incoming, outgoing, "tanh")
+
+
+STREAM = odd("stream", (("embed", 1), ("block.out", 1)), (("block.in", 0), ("head", 0)))
+BLOCK = odd("block", (("block.bias", 0), ("block.in", 1)), (("block.out", 0),))
 CONV = [
-    diagnostics.UnitGroup("conv_0", (("conv_0.bias", 0), ("conv_0.kernel", 2)), (("conv_1.kernel", 1),), flips=True),
-    diagnostics.UnitGroup("conv_1", (("conv_1.bias", 0), ("conv_1.kernel", 2)), (("head", 0),), flips=True),
+    odd("conv_0", (("conv_0.bias", 0), ("conv_0.kernel", 2)), (("conv_1.kernel", 1),)),
+    odd("conv_1", (("conv_1.bias", 0), ("conv_1.kernel", 2)), (("head", 0),)),
 ]
 SHAPES = {
     residual: {"embed": (5, 6), "block.in": (6, 4), "block.bias": (4,), "block.out": (4, 6), "head": (6, 3)},
@@ -359,7 +364,7 @@ def test_wrong_use_is_explained():
         diagnostics.canonical(draws, (diagnostics.UnitGroup("h", (("layer_0.kernel", 0),), (("layer_1.kernel", 0),)),))
     with pytest.raises(ValueError, match=r"axis 1 of layer_0\.bias, which has shape \(6,\)"):
         diagnostics.align(draws, (diagnostics.UnitGroup("h", (("layer_0.bias", 1),), ()),))
-    with pytest.raises(ValueError, match=r"two axes of layer_0\.kernel"):
+    with pytest.raises(ValueError, match=r"axis 0 of layer_0\.kernel has 5, axis 1 of layer_0\.kernel has 6"):
         diagnostics.align(draws, (diagnostics.UnitGroup("h", (("layer_0.kernel", 0),), (("layer_0.kernel", 1),)),))
     with pytest.raises(ValueError, match="no groups"):
         diagnostics.align(draws, ())

@@ -1,0 +1,93 @@
+"""The census of symmetric copies: right samplers pass, biased ones fail, and those that hardly move get no verdict."""
+
+import numpy as np
+import pytest
+
+import diagnostics
+from diagnostics.copies import count_visits
+from diagnostics.units import copy_units
+
+ARCHITECTURE = diagnostics.mlp_symmetries(["layer_0", "layer_1"], "tanh")
+BASE = {
+    "layer_0.kernel": np.array([[1.0, -0.5]]),
+    "layer_0.bias": np.array([0.4, 0.8]),
+    "layer_1.kernel": np.array([[2.0], [1.0]]),
+    "layer_1.bias": np.array([0.1]),
+}
+
+
+def walk(rng, num_chains, num_draws, stay, accept):
+    """Copies of a two-unit tanh network: with probability 1 - stay a chain tries to exchange its units or to turn one of them.
+
+    `accept` gives the probability of a move by the number of negative units that it leads to: all ones are right.
+    """
+    order, signs = np.tile([0, 1], (num_chains, num_draws, 1)), np.ones((num_chains, num_draws, 1, 2), np.int8)
+    for chain in range(num_chains):
+        places, turned = np.array([0, 1]), np.ones(2, np.int8)
+        for draw in range(num_draws):
+            kind = rng.integers(3)
+            new = places[::-1].copy() if kind == 0 else places
+            other = turned * np.where(np.arange(2) == kind - 1, -1, 1).astype(np.int8)
+            if rng.random() > stay and rng.random() < accept[np.sum(other < 0)]:
+                places, turned = new, other
+            order[chain, draw], signs[chain, draw, 0] = places, turned
+    draws = {name: np.broadcast_to(array, (num_chains, num_draws, *array.shape)) for name, array in BASE.items()}
+    draws = copy_units(draws, ARCHITECTURE[0], order, signs)
+    return {name: array + 0.01 * rng.normal(size=array.shape) for name, array in draws.items()}
+
+
+@pytest.mark.parametrize("stay", [0.0, 0.8])
+def test_a_right_sampler_passes_and_a_biased_one_fails(stay):
+    rng = np.random.default_rng(0)
+    right = diagnostics.census(walk(rng, 4, 1500, stay, [1, 1, 1]), ARCHITECTURE)
+    assert right.verdict == "pass", right.note
+    assert "8 of 8 copies seen" in right.note
+    # Enters copies with two negative units half as often as it should: their shares are about 0.6 of the others'.
+    biased = diagnostics.census(walk(rng, 4, 1500, stay, [1, 1, 0.5]), ARCHITECTURE)
+    assert biased.verdict == "fail", biased.note
+    assert biased.value < 0.001
+
+
+def test_chains_that_stay_in_their_copies_get_no_verdict():
+    rng = np.random.default_rng(1)
+    for num_chains in (1, 8):
+        draws = walk(rng, num_chains, 400, 0.0, [1, 1, 1])
+        stuck = {name: np.repeat(array[:, -1:], 400, 1) for name, array in draws.items()}
+        assert diagnostics.census(stuck, ARCHITECTURE).verdict == "inconclusive"
+    slow = diagnostics.census(walk(rng, 4, 400, 0.99, [1, 1, 1]), ARCHITECTURE)
+    assert slow.verdict == "inconclusive"
+    assert "parallel tempering" in slow.note
+
+
+def test_layers_with_more_copies_than_draws_get_no_verdict():
+    rng = np.random.default_rng(2)
+    shapes = {"layer_0.kernel": (3, 50), "layer_0.bias": (50,), "layer_1.kernel": (50, 1), "layer_1.bias": (1,)}
+    wide = {name: rng.normal(size=(4, 20, *shape)) for name, shape in shapes.items()}
+    finding = diagnostics.census(wide, ARCHITECTURE)
+    assert finding.verdict == "inconclusive"
+    assert "copies: more than 80 draws can fill" in finding.note
+    with pytest.raises(ValueError, match="give the architecture"):
+        diagnostics.census(wide)
+
+
+@pytest.mark.parametrize("stay", [0.0, 0.9])
+def test_false_alarms_are_as_rare_as_stated(stay):
+    """Lazy walks on a cycle of 8 copies, whose slowest mode takes 7 times as long as the fastest."""
+    rng = np.random.default_rng(3)
+    p_values = []
+    for _ in range(400):
+        steps = np.where(rng.random((4, 8000)) < stay, 0, rng.choice([-1, 1, 4], (4, 8000)))
+        p_values.append(count_visits("cycle", (rng.integers(8, size=(4, 1)) + steps.cumsum(1)) % 8, 8).p_value)
+    p_values = np.array(p_values)
+    assert np.isfinite(p_values).all()
+    # Of 400, at 0.001 and 0.05: expected 0.4 and 20. Poisson: more than 4 and 38 have probabilities below 0.001.
+    assert (p_values < 0.001).sum() <= 4
+    assert (p_values < 0.05).sum() <= 38
+    assert (p_values > 0.5).sum() >= 100  # nor is the test useless
+
+
+def test_few_units_under_a_prior_that_tells_them_apart_are_found_out():
+    rng = np.random.default_rng(4)
+    labels = rng.choice(2, (4, 1000), p=[0.44, 0.56])
+    assert count_visits("pair", labels, 2).p_value < 0.001
+    assert count_visits("pair", rng.integers(2, size=(4, 1000)), 2).p_value > 0.001
