@@ -1,0 +1,199 @@
+r"""Masses of regions with their errors, from systems of particles, ladders, weighted points, or expansions.
+
+A mass is a share of posterior probability. An unbiased classifier of draws turns any method that weights draws rightly into an
+estimate of masses; independent repetitions of the method give its error.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+from numpy.typing import ArrayLike
+from scipy.special import ndtri, stdtrit
+
+from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED
+from diagnostics.regions.visits import checked_labels
+
+
+class Masses(NamedTuple):
+    """Masses of regions by one method.
+
+    Attributes:
+        method: Its name.
+        share: [region] masses, adding up to 1; regions without any draw stay in, at zero.
+        resamples: [resample, region] what the masses might as well have been: the differences from `share` have the law of the
+            error. Entries may lie outside [0, 1].
+    """
+
+    method: str
+    share: Float[np.ndarray, " region"]
+    resamples: Float[np.ndarray, "resample region"]
+
+    @property
+    def standard_error(self) -> Float[np.ndarray, " region"]:
+        """Of each mass, with Student's allowance for few repetitions; 0 for masses that are known."""
+        return np.sqrt(np.square(self.resamples - self.share).mean(0))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the masses are known without error."""
+        return not self.standard_error.any()
+
+
+def few_systems_factor(num_systems: int) -> float:
+    """Return by how much the errors of a bootstrap over few systems are widened.
+
+    Resampling n values gives a variance too small by (n - 1) / n, and intervals that are normal rather than Student's.
+    """
+    tail = (1 + LEVEL) / 2
+    return math.sqrt(num_systems / (num_systems - 1)) * float(stdtrit(num_systems - 1, tail) / ndtri(tail))
+
+
+def masses_from_systems(method: str, mass: Float[np.ndarray, "system region"], *, seed: int = SEED) -> Masses:
+    """Return masses and errors from independent systems.
+
+    Args:
+        method: Its name.
+        mass: [system, region]; what each system found in each region, in one unit for all systems: visit shares of a ladder, or
+            evidence times weight of a system of particles (`masses_from_weights`).
+        seed: Of the resampling of whole systems.
+
+    Raises:
+        ValueError: Fewer than four systems, or masses that are negative or all zero.
+    """
+    values = np.asarray(mass, float)
+    if values.ndim != 2 or len(values) < 4:
+        raise ValueError(f"mass must be [system, region] with at least 4 independent systems, got the shape {values.shape}")
+    if not (np.isfinite(values).all() and (values >= 0).all() and values.any()):
+        raise ValueError("masses must be finite, none negative and some positive")
+    share = values.sum(0) / values.sum()
+    counts = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), NUM_RESAMPLES)
+    drawn = counts @ values
+    total = drawn.sum(1, keepdims=True)
+    resampled = np.where(total > 0, drawn / np.where(total > 0, total, 1), share)
+    return Masses(method, share, share + few_systems_factor(len(values)) * (resampled - share))
+
+
+def masses_from_weights(
+    method: str,
+    labels: Int[np.ndarray, "system particle"],
+    log_weights: Float[np.ndarray, "system particle"],
+    log_evidence: Float[np.ndarray, " system"],
+    num_regions: int,
+) -> Masses:
+    r"""Return the masses of regions from independent systems of weighted draws: tempered SMC, or runs of nested sampling.
+
+    .. math:: \hat P_k = \frac{\sum_r \hat Z_r \sum_{i \in k} W_{ri}}{\sum_r \hat Z_r}
+
+    Each numerator is unbiased where the evidence is; systems that missed a region have an evidence too low by what is in it.
+
+    Args:
+        method: Its name.
+        labels: Regions of the draws.
+        log_weights: Of the draws, normalised within each system.
+        log_evidence: Of each system, nats.
+        num_regions: Number of regions.
+
+    Raises:
+        ValueError: Shapes that do not fit, or fewer than four systems.
+    """
+    places, weights = checked_labels(labels, num_regions), np.exp(np.asarray(log_weights, float))
+    evidence = np.exp(np.asarray(log_evidence, float) - np.max(log_evidence))
+    if weights.shape != places.shape or evidence.shape != places.shape[:1]:
+        raise ValueError(
+            f"labels, log_weights and log_evidence must be [system, particle] twice and [system]; got {places.shape}, "
+            f"{weights.shape} and {evidence.shape}"
+        )
+    shares = np.stack([np.bincount(row, w, num_regions) for row, w in zip(places, weights, strict=True)])
+    return masses_from_systems(method, evidence[:, None] * shares)
+
+
+def masses_from_logs(method: str, log_mass: ArrayLike, standard_error: ArrayLike = 0.0, *, seed: int = SEED) -> Masses:
+    """Return masses from logarithms with independent normal errors: quadrature, Laplace, thermodynamic integration by region.
+
+    Args:
+        method: Its name.
+        log_mass: [region] nats, up to a common constant; -inf for a region without mass.
+        standard_error: Of each, nats; 0 says that it is known.
+        seed: Of the draws of the errors.
+    """
+    logs, error = np.asarray(log_mass, float), np.broadcast_to(np.asarray(standard_error, float), np.shape(log_mass))
+    rows = logs + error * np.random.default_rng(seed).standard_normal((NUM_RESAMPLES if error.any() else 1, logs.size))
+    rows = np.exp(np.vstack([logs, rows]) - logs.max())
+    rows /= rows.sum(1, keepdims=True)
+    return Masses(method, rows[0], rows[1:])
+
+
+def laplace_log_mass(
+    log_density: float,
+    hessian: Float[np.ndarray, "d d"],
+    *,
+    num_flat: int = 0,
+    orbit_volume: float = 1.0,
+    num_copies: float = 1.0,
+) -> float:
+    r"""Return the log mass of the copies of a minimum, or of an orbit of minima, by Laplace's method.
+
+    .. math:: \log M = \log p(\theta^*) + \tfrac{d - f}{2} \log 2\pi - \tfrac12 \sum_{i > f} \log h_i + \log V + \log C
+
+    Right to O(1/n) where the Hessian is regular across the orbit; it says nothing about singular minima.
+
+    Args:
+        log_density: Unnormalised, at the minimum, nats.
+        hessian: Of minus the log density there.
+        num_flat: f, the number of directions along the orbit of a continuous symmetry, whose curvatures, the smallest ones, are
+            left out.
+        orbit_volume: V, the volume of the orbit, in units of length to the power f.
+        num_copies: C, the number of such orbits by discrete symmetries.
+
+    Raises:
+        ValueError: A curvature across the orbit that is not positive: this is no regular minimum.
+    """
+    curvatures = np.linalg.eigvalsh(np.asarray(hessian, float))[num_flat:]
+    if not (curvatures > 0).all():
+        raise ValueError(f"Laplace's method needs positive curvatures across the orbit, the smallest is {curvatures.min():.3g}")
+    gaussian = 0.5 * float(np.sum(np.log(2 * np.pi) - np.log(curvatures)))
+    return float(log_density) + gaussian + math.log(orbit_volume) + math.log(num_copies)
+
+
+def agreement(one: Masses, other: Masses) -> tuple[float, float]:
+    """Return the largest difference of two methods in units of its standard error, and what it may reach by chance.
+
+    The second number is the quantile of normal differences for all regions at once (Bonferroni) at 95 %; infinity is returned
+    first where known masses differ.
+    """
+    _check_same_regions((one, other))
+    error = np.hypot(one.standard_error, other.standard_error)
+    gap = np.abs(one.share - other.share)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        units = np.where(gap > 1e-9, gap / error, 0.0)  # below that, rounding of shares
+    num_compared = max(1, int((error > 0).sum()))
+    return float(units.max()), float(ndtri(1 - (1 - LEVEL) / 2 / num_compared))
+
+
+def combined(masses: Sequence[Masses]) -> Masses:
+    """Return the mean of independent methods, weighted by their precision; known masses stand alone.
+
+    Raises:
+        ValueError: No method, or methods that speak of other regions.
+    """
+    _check_same_regions(masses)
+    if known := [one for one in masses if one.is_exact]:
+        return known[0]
+    precision = np.array([1 / np.square(one.standard_error).sum() for one in masses])
+    precision /= precision.sum()
+    rng = np.random.default_rng(SEED)
+    # Shuffled: methods that were resampled with one seed would look as if their errors went together.
+    resamples = sum(p * one.resamples[rng.permutation(len(one.resamples))] for p, one in zip(precision, masses, strict=True))
+    share = sum(p * one.share for p, one in zip(precision, masses, strict=True))
+    return Masses(" and ".join(one.method for one in masses), np.asarray(share), np.asarray(resamples))
+
+
+def _check_same_regions(masses: Sequence[Masses]) -> None:
+    sizes = {one.share.size for one in masses}
+    if len(sizes) != 1:
+        raise ValueError(f"the masses must be of the same regions, got {sorted(sizes) or 'none'}")

@@ -1,0 +1,254 @@
+"""Visits, masses and the claims about them, on chains that jump between regions in a known way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from diagnostics import regions
+from diagnostics.estimates import NUM_RESAMPLES
+from diagnostics.regions.claims import BOUND, resampled_visits
+
+MASS = np.array([0.6, 0.3, 0.1])
+SYSTEMS = 16
+
+
+def jumping(rng, share, *, stay=0.9, num_chains=8, num_draws=1000, start=None):
+    """Chains that stay where they are or jump to a region drawn from `share`, which is their stationary law."""
+    jumps = rng.random((num_chains, num_draws)) > stay
+    fresh = rng.choice(len(share), p=share, size=(num_chains, num_draws))
+    fresh[:, 0] = fresh[:, 0] if start is None else start
+    jumps[:, 0] = True
+    last = np.maximum.accumulate(np.where(jumps, np.arange(num_draws), 0), axis=1)
+    return np.take_along_axis(fresh, last, 1)
+
+
+def estimated(rng, share=MASS, concentration=400.0, method="smc", systems=SYSTEMS):
+    """Masses by independent systems, each of which is right on average."""
+    return regions.masses_from_systems(method, rng.dirichlet(concentration * np.asarray(share), systems))
+
+
+def two_methods(rng, share=MASS):
+    return [estimated(rng, share), estimated(rng, share, method="parallel tempering")]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_shares_and_transitions_by_hand():
+    labels = np.array([[0, 0, 1, 1, 0], [2, 2, 2, 2, 2]])
+    np.testing.assert_array_equal(regions.visit_shares(labels, 4), [[0.6, 0.4, 0, 0], [0, 0, 1, 0]])
+    counts = regions.transition_counts(labels, 4)
+    assert counts.shape == (2, 4, 4)
+    np.testing.assert_array_equal(counts[0, :2, :2], [[1, 1], [1, 1]])
+    matrix = regions.transition_matrix(labels, 4)
+    np.testing.assert_array_equal(matrix[:3, :3], [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
+    assert np.isnan(matrix[3]).all()
+    assert regions.round_trips(labels, np.array([True, False, False, False])) == 1
+    np.testing.assert_array_equal(regions.first_entry_shares(labels, [0, 1], 4), [[1, 0, 0, 0], [0, 0, 1, 0]])
+
+
+def test_shares_by_length_end_at_the_shares(rng):
+    labels = jumping(rng, MASS)
+    lengths, curve = regions.shares_by_length(labels, 3)
+    assert lengths[0] == 1
+    assert lengths[-1] == labels.shape[1]
+    np.testing.assert_allclose(curve[-1], regions.visit_shares(labels, 3), rtol=1e-12)  # rounding of quotients
+    np.testing.assert_array_equal(curve[5], regions.visit_shares(labels[:, : lengths[5]], 3))
+
+
+@pytest.mark.parametrize(
+    "labels", [np.zeros(3, int), np.zeros((2, 3)), np.full((2, 3), 2), np.full((2, 3), -1), np.ones((2, 0), int)]
+)
+def test_labels_are_checked(labels):
+    with pytest.raises(ValueError, match="labels"):
+        regions.visit_shares(labels, 2)
+
+
+def test_pairs_that_mix_within_themselves_do_not_mix(rng):
+    # Four regions, each left and entered hundreds of times; but no chain goes from the first two to the last two.
+    first = jumping(rng, [0.5, 0.5], num_chains=4)
+    labels = np.concatenate([first, first + 2])
+    assert regions.fewest_round_trips(labels, np.full(4, 0.25), 0.05) == (0, (0, 1))
+    assert regions.regions_mix(labels, 4).verdict == "fail"
+
+
+def test_fewest_round_trips_is_that_of_the_cut(rng):
+    labels = jumping(rng, MASS, stay=0.99)
+    trips, part = regions.fewest_round_trips(labels, MASS, 0.0)
+    assert trips == regions.round_trips(labels, np.isin(np.arange(3), part))
+    assert trips == min(regions.round_trips(labels, np.arange(3) == k) for k in range(3))
+    assert regions.fewest_round_trips(labels, MASS, 0.2)[1] != (2,)
+    with pytest.raises(ValueError, match="at most 12"):
+        regions.fewest_round_trips(labels, np.full(13, 1 / 13), 0.0)
+
+
+def test_regions_mix_passes_mixing_chains_and_fails_stuck_ones(rng):
+    assert regions.regions_mix(jumping(rng, MASS), 3).verdict == "pass"
+    few = regions.regions_mix(jumping(rng, [0.5, 0.5], stay=0.997), 2)  # 12 passages are expected
+    assert few.verdict == "inconclusive"
+    assert 0 < few.value < 10
+    assert regions.regions_mix(jumping(rng, MASS, stay=1.0, start=np.arange(8) % 3), 3).verdict == "fail"
+
+
+def test_a_heavy_region_that_nobody_visits_fails_regions_mix(rng):
+    labels = np.zeros((8, 100), int)
+    assert regions.regions_mix(labels, 3).verdict == "inconclusive"
+    assert regions.regions_mix(labels, 3, [estimated(rng)]).verdict == "fail"
+    light = regions.masses_from_logs("exact", np.log([0.97, 0.03, 0.0001]))
+    assert regions.regions_mix(labels, 3, [light]).verdict == "inconclusive"
+
+
+def test_masses_have_the_error_of_their_systems(rng):
+    # 16 systems, each of variance p (1 - p) / 401, widened by 1.12 for being few; the error of an estimated sd is 1 / sqrt(30).
+    errors = np.mean([estimated(np.random.default_rng(seed)).standard_error for seed in range(40)], 0)
+    expected = np.sqrt(MASS * (1 - MASS) / 401 / SYSTEMS) * 1.12
+    np.testing.assert_allclose(errors, expected, rtol=4 / np.sqrt(30 * 40))
+
+
+def test_intervals_of_masses_cover():
+    inside = 0
+    for seed in range(400):
+        found = estimated(np.random.default_rng(seed), systems=8)
+        low, high = np.quantile(found.resamples[:, 0], [0.025, 0.975])
+        inside += low < MASS[0] < high
+    # 400 intervals of 95 %; a bootstrap of 8 systems is good to 2 %: 92 to 98 %, and 2.9 standard errors (1.1 %) around.
+    assert 0.89 <= inside / 400 <= 0.985
+
+
+def test_weighted_systems_by_hand():
+    labels = np.array([[0, 1], [0, 0], [1, 1], [0, 1]])
+    log_weights = np.log(np.array([[0.5, 0.5], [0.5, 0.5], [0.5, 0.5], [0.25, 0.75]]))
+    masses = regions.masses_from_weights("smc", labels, log_weights, np.log([1.0, 2.0, 3.0, 4.0]), 3)
+    np.testing.assert_allclose(masses.share, [(0.5 + 2 + 0 + 1) / 10, (0.5 + 0 + 3 + 3) / 10, 0], rtol=1e-12)
+    assert masses.standard_error[2] == 0
+    assert not masses.is_exact
+    with pytest.raises(ValueError, match="at least 4"):
+        regions.masses_from_systems("smc", np.ones((3, 2)))
+
+
+def test_laplace_is_exact_for_gaussians_on_a_circle():
+    # Along the orbit flat, across it Gaussian with precision 1e4 on a circle of radius 2: the correction is of order 1e-5.
+    radius, precision = 2.0, 1e4
+    log_mass = regions.laplace_log_mass(0.0, np.diag([0.0, precision]), num_flat=1, orbit_volume=2 * np.pi * radius)
+    place = np.linspace(radius - 0.1, radius + 0.1, 20001)
+    exact = np.log(np.trapezoid(2 * np.pi * place * np.exp(-0.5 * precision * (place - radius) ** 2), place))
+    assert abs(log_mass - exact) < 1e-5
+    assert regions.laplace_log_mass(0.0, np.eye(2), num_copies=6) == pytest.approx(np.log(2 * np.pi * 6), rel=1e-12)
+    with pytest.raises(ValueError, match="positive curvatures"):
+        regions.laplace_log_mass(0.0, np.diag([0.0, 1.0]))
+
+
+def test_agreement_sees_a_method_that_missed_a_region(rng):
+    units, most = regions.agreement(*two_methods(rng))
+    assert units < most
+    units, most = regions.agreement(estimated(rng), estimated(rng, [0.7, 0.3, 0.0]))
+    assert units > most
+
+
+def test_combined_masses_are_closer(rng):
+    one, other = estimated(rng, concentration=100), estimated(rng, method="pt")
+    both = regions.combined([one, other])
+    assert both.standard_error.sum() < min(one.standard_error.sum(), other.standard_error.sum())
+    assert regions.combined([one, regions.masses_from_logs("exact", np.log(MASS))]).method == "exact"
+
+
+def test_visits_by_mass_passes_chains_that_mix(rng):
+    finding = regions.regions_visited_by_mass(jumping(rng, MASS), two_methods(rng))
+    assert finding.verdict == "pass"
+    assert finding.interval[1] < BOUND
+
+
+@pytest.mark.parametrize(
+    ("share", "reason"),
+    [
+        ([0.3, 0.3, 0.4], "wrong weights"),
+        ([0.6, 0.4, 0.0], "a region never visited"),
+        ([0.9, 0.05, 0.05], "one region too cold"),
+    ],
+)
+def test_visits_by_mass_fails_planted_biases(rng, share, reason):
+    masses = two_methods(rng, [0.4, 0.3, 0.3]) if share[2] == 0 else two_methods(rng)
+    finding = regions.regions_visited_by_mass(jumping(rng, share, num_draws=4000), masses)
+    assert finding.verdict == "fail", f"{reason}: {finding.note}"
+    assert finding.interval[0] > BOUND
+
+
+def test_visits_by_mass_never_passes_stuck_chains(rng):
+    all_in_one = regions.regions_visited_by_mass(np.zeros((8, 500), int), two_methods(rng))
+    assert all_in_one.verdict == "fail"
+    # By luck in proportion to the mass: their own spread says that this means nothing.
+    lucky = np.repeat([0, 0, 0, 0, 0, 1, 1, 1, 1, 2], 500).reshape(10, 500)
+    assert regions.regions_visited_by_mass(lucky, two_methods(rng, [0.5, 0.4, 0.1])).verdict == "inconclusive"
+
+
+def test_no_verdict_where_the_masses_are_not_settled(rng):
+    labels = jumping(rng, MASS)
+    assert regions.regions_visited_by_mass(labels, [estimated(rng)]).verdict == "inconclusive"
+    disagreeing = [estimated(rng), estimated(rng, [0.8, 0.15, 0.05])]
+    finding = regions.regions_visited_by_mass(labels, disagreeing)
+    assert finding.verdict == "inconclusive"
+    assert "disagree" in finding.note
+    assert regions.regions_visited_by_mass(labels[:7], two_methods(rng)).verdict == "inconclusive"
+    assert regions.regions_visited_by_mass(labels, [regions.masses_from_logs("exact", np.log(MASS))]).verdict == "pass"
+    with pytest.raises(ValueError, match="same regions"):
+        regions.regions_visited_by_mass(labels, [])
+
+
+@pytest.mark.parametrize("distance", [0.0, BOUND])
+def test_false_verdicts_are_rare(distance):
+    """Chains at a distance of 0 must not fail, and at the bound neither verdict may come in more than a few percent of cases."""
+    share = MASS + distance * np.array([-1, 0, 1])
+    verdicts = []
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        labels = jumping(rng, share, stay=0.95, num_draws=400)
+        verdicts.append(regions.regions_visited_by_mass(labels, two_methods(rng)).verdict)
+    wrong = verdicts.count("fail") + (verdicts.count("pass") if distance else 0)
+    # Nominal 2.5 % at each end: more than 10 wrong of 100 would come up with probability 0.01 at 5 %.
+    assert wrong <= binom.ppf(0.99, 100, 0.05)
+
+
+def test_light_regions(rng):
+    share = np.array([0.5, 0.25, 0.15, 0.07, 0.03])
+    flattened = np.sqrt(share) / np.sqrt(share).sum()
+    pair = two_methods(rng, share)
+    fair = regions.light_regions_over_visited(jumping(rng, share, stay=0.5, num_draws=4000), *pair)
+    assert fair.verdict == "contradicted"
+    biased = regions.light_regions_over_visited(jumping(rng, flattened, stay=0.5, num_draws=4000), *pair)
+    assert biased.verdict == "supported"
+    # v ~ m^(1/2): the slope is -1/2, up to three standard errors of the shares.
+    assert biased.value == pytest.approx(-0.5, abs=0.1)
+    assert biased.interval[0] < -0.5 < biased.interval[1]
+
+
+def test_one_estimate_in_both_roles_is_refused_and_would_find_noise():
+    share, slopes = np.full(5, 0.2) * np.array([0.8, 0.9, 1.0, 1.1, 1.2]), {"one": [], "two": []}
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        labels = jumping(rng, share, stay=0.0, num_draws=400)
+        noisy = estimated(rng, share, concentration=3), estimated(rng, share, concentration=3)
+        copy = noisy[0]._replace(method="copy")
+        slopes["one"].append(regions.light_regions_over_visited(labels, noisy[0], copy).value)
+        slopes["two"].append(regions.light_regions_over_visited(labels, *noisy).value)
+    one, two = (np.array([value for value in slopes[name] if value is not None]) for name in ("one", "two"))
+    assert one.mean() < -0.2
+    assert abs(two.mean()) < 4 * two.std() / np.sqrt(len(two))
+    with pytest.raises(ValueError, match="cannot be regressor and denominator"):
+        regions.light_regions_over_visited(labels, noisy[0], noisy[0])
+
+
+def test_light_regions_without_lever_is_inconclusive(rng):
+    labels = jumping(rng, [0.5, 0.5])
+    assert regions.light_regions_over_visited(labels, *two_methods(rng, [0.5, 0.5])).verdict == "inconclusive"
+
+
+def test_resampled_visits_are_of_whole_chains(rng):
+    labels = np.repeat(np.arange(8) % 2, 100).reshape(8, 100)
+    found = resampled_visits(labels, 2)
+    assert len(found) == NUM_RESAMPLES
+    # Eight stuck chains: sd of a share is 0.5 / sqrt(7), widened by Student's t; good to 1 / sqrt(2000) of itself.
+    assert found[:, 0].std() == pytest.approx(0.5 / np.sqrt(7) * 2.365 / 1.96, rel=4 / np.sqrt(2 * NUM_RESAMPLES))
