@@ -67,8 +67,7 @@ def build_posterior(config: c.RunConfig) -> Posterior:
     """
     if config.density is not None:
         raise UsageError(f"{config.density.source} is a density: it has no network, and so no predictions")
-    name = config.data.name
-    dataset = _own(c.Imported(source=name), data.Dataset) if is_import_path(name) else data.load(name, split=config.data.split)
+    dataset = _dataset(config.data)
     match config.likelihood:
         case c.Categorical():
             likelihood = likelihoods.categorical()
@@ -98,7 +97,16 @@ def build_posterior(config: c.RunConfig) -> Posterior:
         temperature=config.temperature,
         likelihood_temperature=config.likelihood_temperature,
         microbatch=config.microbatch,
+        data_blocks=config.data_blocks,
     )
+
+
+def _dataset(settings: c.Data) -> data.Dataset:
+    if not is_import_path(settings.name):
+        return data.load(**settings.model_dump())
+    if settings != c.Data(name=settings.name):
+        raise UsageError(f"{settings.name} makes its data itself: leave out split, gap, num_train and size, which have no effect")
+    return _own(c.Imported(source=settings.name), data.Dataset)
 
 
 def build_method(config: c.RunConfig, problem: Problem) -> Method:

@@ -17,9 +17,16 @@ LIKELIHOODS: dict[str, str] = {
 
 DATASETS: dict[str, str] = {
     "digits": "8x8 handwritten digits, 1,797 x 64, 10 classes (scikit-learn)",
+    "digits_images": "the same as images, 8 x 8 x 1, intensities 0 to 1 (scikit-learn)",
     "breast_cancer": "tumour cell nuclei, 569 x 30, 2 classes (scikit-learn)",
     "wine": "chemical analysis of wines, 178 x 13, 3 classes (scikit-learn)",
     "diabetes": "disease progression, 442 x 10, regression (scikit-learn)",
+    "mnist": "handwritten digits, 60,000 + 10,000 of 28 x 28 x 1, 10 classes",
+    "fashion_mnist": "articles of clothing, 60,000 + 10,000 of 28 x 28 x 1, 10 classes",
+    "cifar10": "photographs, 50,000 + 10,000 of 32 x 32 x 3, 10 classes",
+    "cifar100": "photographs, 50,000 + 10,000 of 32 x 32 x 3, 100 classes",
+    "svhn": "house numbers, 73,257 + 26,032 of 32 x 32 x 3, 10 classes",
+    "imdb": "film reviews, 25,000 + 25,000 of 100 tokens, vocabulary 20,000, 2 classes",
     "uci_boston": "house prices, 506 x 13, regression, 20 splits; has a race-derived column, for published comparisons only",
     "uci_concrete": "compressive strength, 1,030 x 8, regression, 20 splits",
     "uci_energy": "heating load, 768 x 8, regression, 20 splits",

@@ -136,7 +136,13 @@ class Data(Frozen):
     name: str = "digits"
     """A data set of `bayesnn list`, an .npz file (x_train, y_train, x_test, y_test), or file.py:function returning a Dataset."""
     split: Seed = 0
-    """Number of the published train/test split, for sets that have several."""
+    """Number of the published train/test split, for sets that have several; else the seed of the split or subset."""
+    gap: bool = False
+    """Test on the middle third along feature number `split` and train on the rest, for tables."""
+    num_train: PositiveInt | None = None
+    """Training examples to keep, chosen by the seed `split`; all by default."""
+    size: PositiveInt | None = None
+    """Height and width that images are brought to; their own by default."""
 
     @field_validator("name")
     @classmethod
@@ -227,7 +233,7 @@ type Likelihood = Annotated[Categorical | GaussianNoise | Heteroscedastic | Impo
 
 STARTS = ("prior", "model")
 # Settings that a density of the user's own has no use for.
-NETWORK = ("data", "model", "prior", "likelihood", "likelihood_temperature", "start", "microbatch", "test_points")
+NETWORK = ("data", "model", "prior", "likelihood", "likelihood_temperature", "start", "microbatch", "data_blocks", "test_points")
 
 
 class RunConfig(Frozen):
@@ -260,6 +266,8 @@ class RunConfig(Frozen):
     """Of weights, data and arithmetic."""
     microbatch: PositiveInt | None = None
     """Examples whose gradient is computed at a time; bounds memory."""
+    data_blocks: PositiveInt = 1
+    """Blocks, a power of two, into which a gradient cuts the data; as many devices can share the data of a chain."""
     chain_block: PositiveInt | None = None
     """Chains that move in one vmap: 1 on a CPU by default, all chains of a device elsewhere."""
     test_points: PositiveInt | None = None
