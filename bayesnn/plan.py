@@ -100,12 +100,9 @@ def make_plan(config: RunConfig, hardware: str = HERE, devices: int = 1, efficie
     if not 0 < efficiency <= 1 or devices < 1:
         raise UsageError(f"efficiency must be in (0, 1] and devices at least 1, got {efficiency} and {devices}")
     problem = build_problem(config)
-    steps = config.draws * config.thin
     a_step = _gradients_a_step(config, problem)
-    steps = config.draws * config.thin
-    # Trajectories grow to their length over the first half of a warm-up.
-    warmup = config.warmup.steps * (0.75 if _has_trajectories(config) else 1.0)
-    gradients = config.chains * (steps + warmup) * a_step
+    warmup = _warmup_steps(config)
+    gradients = gradients_of_run(config, problem)
     flops, temporary = gradient_flops(problem), _temporary_bytes(problem)
     if hardware == HERE:
         devices = min(len(jax.devices()), config.chains)
@@ -129,6 +126,16 @@ def make_plan(config: RunConfig, hardware: str = HERE, devices: int = 1, efficie
         seconds=seconds,
         efficiency=None if hardware == HERE else efficiency,
     )
+
+
+def gradients_of_run(config: RunConfig, problem: Problem) -> float:
+    """Return the full-data gradients of a run, all chains, warm-up included; NaN where the sampler decides."""
+    return config.chains * (config.draws * config.thin + _warmup_steps(config)) * _gradients_a_step(config, problem)
+
+
+def _warmup_steps(config: RunConfig) -> float:
+    """Return as how many steps of sampling a warm-up counts: trajectories grow to their length over its first half."""
+    return config.warmup.steps * (0.75 if _has_trajectories(config) else 1.0)
 
 
 def print_plan(console: Console, plan: Plan, hardware: str, devices: int) -> None:

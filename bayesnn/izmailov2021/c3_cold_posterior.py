@@ -1,0 +1,96 @@
+"""C3: the posterior needs no tempering; the cold posterior effect comes from data augmentation.
+
+Run: HMC on (likelihood x prior)^(1/T) for temperatures below and above 1, with trajectories of pi * alpha * sqrt(T) / 2; the same
+with augmented data, which enters as a likelihood of its own: the mean of the log likelihood over the copies of an example.
+
+Compared: log density of the test targets at each temperature with that at T = 1, nats a point, on the same points; all intervals
+hold together (Bonferroni). Which temperature is best is told with how often it wins when the test points are resampled.
+
+Decides: without augmentation, supported if no temperature gains 0.01 nats or more, contradicted if one below 1 gains more than
+that. With augmentation, supported if a temperature below 1 gains more than 0.01 nats, contradicted if none gains that much.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+
+import xarray as xr
+
+from bayesnn.config import HMC, RunConfig
+from bayesnn.izmailov2021.scales import Scale
+from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
+from diagnostics.claims import percent
+from diagnostics.estimates import Estimate
+from diagnostics.hypotheses import (
+    MARGIN,
+    best_share,
+    gain_sentence,
+    hypothesis,
+    non_inferiority,
+    paired_gain,
+    point_scores,
+    simultaneous_level,
+)
+
+# Temperatures that win less often than this are not named.
+RARELY = 0.05
+TITLE = "A cold posterior is not needed without data augmentation, and is with it"
+SOURCE = "Izmailov et al. 2021, section 7; Wenzel et al. 2020"
+
+
+def plan(scale: Scale) -> Hypothesis:
+    """Return the hypothesis at a scale."""
+    runs = {f"T={t:g}": Planned(tempered(scale.main.posterior, t)) for t in scale.temperatures}
+    claims = {"C3 plain": functools.partial(judge, temperatures=scale.temperatures)}
+    return Hypothesis("C3", TITLE, SOURCE, __doc__ or "", runs, claims)
+
+
+def tempered(config: RunConfig, temperature: float) -> RunConfig:
+    """Return a run at another temperature, its first step size in proportion to the scale of the draws."""
+    assert isinstance(config.sampler, HMC)
+    sampler = config.sampler.model_copy(update={"step_size": config.sampler.step_size * math.sqrt(temperature)})
+    return config.model_copy(update={"temperature": temperature, "sampler": sampler})
+
+
+def judge(trees: Mapping[str, xr.DataTree], temperatures: tuple[float, ...]) -> Judgement:
+    """Ask whether any temperature predicts better than 1, without augmentation."""
+    gains, shares = temperature_gains(trees, temperatures, "T={:g}")
+    return told("C3 plain", no_need(gains), gains, shares)
+
+
+def temperature_gains(
+    trees: Mapping[str, xr.DataTree], temperatures: tuple[float, ...], name: str
+) -> tuple[dict[float, Estimate], dict[float, float]]:
+    """Return what each temperature gains over 1, with intervals that hold together, and how often each is the best."""
+    scores = {t: point_scores(trees[name.format(t)])["log_score"] for t in temperatures}
+    level = simultaneous_level(len(temperatures) - 1)
+    gains = {t: paired_gain(scores[t], scores[1.0], level) for t in temperatures if t != 1}
+    return gains, dict(zip(temperatures, best_share(list(scores.values())).tolist(), strict=True))
+
+
+def no_need(gains: Mapping[float, Estimate]) -> str:
+    """Return the verdict on: no temperature gains the margin over 1."""
+    losses = {t: Estimate(-gain.value, -gain.upper, -gain.lower) for t, gain in gains.items()}
+    if any(non_inferiority(loss) == "contradicted" for t, loss in losses.items() if t < 1):
+        return "contradicted"
+    return "supported" if all(non_inferiority(loss) == "supported" for loss in losses.values()) else "inconclusive"
+
+
+def told(claim: str, verdict: str, gains: Mapping[float, Estimate], shares: Mapping[float, float]) -> Judgement:
+    """Return a verdict about temperatures with what it rests on."""
+    best = max(gains, key=lambda t: gains[t].value)
+    likely = [f"{t:g} ({percent(share)})" for t, share in shares.items() if share >= RARELY]
+    note = (
+        f"{gain_sentence(f'The best other temperature, {best:g}, over 1', gains[best])} "
+        f"Best when test points are resampled: T = {', '.join(likely)}."
+    )
+    rows = {f"T = {t:g}": gain for t, gain in gains.items()}
+    exhibit = Exhibit(
+        "Test log density gained over T = 1 (intervals that hold together); marked are zero and the margin.",
+        "nats a point",
+        rows,
+        (0.0, MARGIN),
+    )
+    return Judgement(hypothesis(claim, verdict, gains[best], note, MARGIN), (exhibit,))

@@ -1,0 +1,78 @@
+"""C4: performance is robust to the scale and to the family of the prior.
+
+Run: HMC with the reference's prior at several scales, and with priors of other families at the same standard deviation.
+
+Compared: log density of the test targets with that under the reference's prior, nats a point, on the same points; the
+intervals of a sweep hold together (Bonferroni).
+
+Decides, for scales and for families apart: supported if every setting lies within the margin of 0.01 nats of the reference,
+contradicted if one lies beyond.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+
+import xarray as xr
+
+from bayesnn.config import DistributionPrior, GaussianPrior
+from bayesnn.izmailov2021.scales import Scale
+from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
+from diagnostics.hypotheses import (
+    MARGIN,
+    conjunction,
+    equivalence,
+    gain_sentence,
+    hypothesis,
+    paired_gain,
+    point_scores,
+    simultaneous_level,
+)
+
+TITLE = "Predictions are robust to the prior's scale and family"
+SOURCE = "Izmailov et al. 2021, section 7"
+REFERENCE = "reference"
+FACTORS = (0.5, 0.707, 1.414, 2.0)  # of the reference's standard deviation
+
+
+def plan(scale: Scale) -> Hypothesis:
+    """Return the hypothesis at a scale."""
+    world = scale.main
+    prior = world.posterior.prior
+    if not isinstance(prior, GaussianPrior):
+        raise ValueError(f"the reference of a sweep of priors has a Gaussian one, got {prior}")
+    scales = {f"scale x {factor:g}": world.vary(prior=GaussianPrior(scale=factor * prior.scale)) for factor in FACTORS}
+    families = {name: world.vary(prior=family) for name, family in equal_variance(prior.scale).items()}
+    runs = {name: Planned(config) for name, config in {REFERENCE: world.posterior, **scales, **families}.items()}
+    claims = {
+        "C4 scale": functools.partial(judge, claim="C4 scale", names=tuple(scales)),
+        "C4 family": functools.partial(judge, claim="C4 family", names=tuple(families)),
+    }
+    return Hypothesis("C4", TITLE, SOURCE, __doc__ or "", runs, claims)
+
+
+def equal_variance(scale: float) -> dict[str, DistributionPrior]:
+    """Return priors of other families with a standard deviation, by name."""
+    return {
+        "laplace": DistributionPrior(name="Laplace", arguments={"scale": scale / math.sqrt(2)}),
+        "logistic": DistributionPrior(name="Logistic", arguments={"scale": scale * math.sqrt(3) / math.pi}),
+        "student-t": DistributionPrior(name="StudentT", arguments={"df": 5, "scale": scale * math.sqrt(3 / 5)}),
+    }
+
+
+def judge(trees: Mapping[str, xr.DataTree], claim: str, names: tuple[str, ...]) -> Judgement:
+    """Hold some priors against the reference's."""
+    reference, level = point_scores(trees[REFERENCE])["log_score"], simultaneous_level(len(names))
+    gains = {name: paired_gain(point_scores(trees[name])["log_score"], reference, level) for name in names}
+    farthest = max(gains, key=lambda name: abs(gains[name].value))
+    note = gain_sentence(f"Farthest from the reference is {farthest}", gains[farthest])
+    exhibit = Exhibit(
+        "Test log density gained over the reference's prior (intervals that hold together); marked is the margin.",
+        "nats a point",
+        gains,
+        (-MARGIN, MARGIN),
+    )
+    verdict = conjunction(equivalence(gain) for gain in gains.values())
+    return Judgement(hypothesis(claim, verdict, gains[farthest], note, MARGIN), (exhibit,))

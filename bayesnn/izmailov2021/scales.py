@@ -1,0 +1,84 @@
+"""At what size the paper's experiments are run: scale changes networks, data and chains, never the protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from bayesnn.config import HMC, MLP, Data, GaussianPrior, Heteroscedastic, Optimise, RunConfig, WarmUp
+
+# The temperatures of Izmailov et al. 2021, section 7, and one above 1, where a posterior that is too warm must show.
+TEMPERATURES = (0.03, 0.1, 0.3, 1.0, 3.0)
+
+
+@dataclass(frozen=True)
+class World:
+    """A network, its prior and its data.
+
+    Attributes:
+        posterior: The reference run: full-batch HMC at temperature 1.
+        sgd: The optimiser that finds its SGD solutions, members of its ensemble.
+        sgd_steps: Steps of the optimiser.
+    """
+
+    posterior: RunConfig
+    sgd: Optimise
+    sgd_steps: int
+
+    def vary(self, **changes: object) -> RunConfig:
+        """Return the reference run with some settings changed."""
+        return RunConfig.model_validate({**self.posterior.model_dump(), **changes})
+
+    def optimised(self, seeds: int) -> RunConfig:
+        """Return SGD solutions from the network's own initialisation, one a chain."""
+        plain = {"sampler": self.sgd, "warmup": WarmUp(steps=0), "start": "model", "chains": seeds, "draws": 1}
+        return self.vary(**plain, thin=self.sgd_steps)
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of everything.
+
+    Attributes:
+        name: On the command line.
+        description: A line on what it needs.
+        worlds: By name; the first is the main one, in which the sweeps run.
+        seeds: Of SGD, which are also the members of the ensemble.
+        temperatures: Of the sweep, with 1 among them.
+    """
+
+    name: str
+    description: str
+    worlds: Mapping[str, World]
+    seeds: int = 10
+    temperatures: tuple[float, ...] = TEMPERATURES
+
+    @property
+    def main(self) -> World:
+        """The world in which the sweeps run."""
+        return next(iter(self.worlds.values()))
+
+
+def laptop() -> Scale:
+    """Return the scale of two CPU cores and half an hour: everything embedded, nothing to fetch."""
+    digits = RunConfig(
+        data=Data(name="digits"),
+        model=MLP(widths=(50,)),
+        prior=GaussianPrior(scale=0.3),
+        sampler=HMC(step_size=0.01, max_num_steps=300),
+        warmup=WarmUp(steps=100),
+        draws=300,
+    )
+    diabetes = digits.model_copy(
+        update={
+            "data": Data(name="diabetes"),
+            "model": MLP(widths=(20,)),
+            "likelihood": Heteroscedastic(),
+            "sampler": HMC(step_size=0.005, max_num_steps=300),
+        }
+    )
+    worlds = {
+        "digits": World(digits, Optimise(optimiser="sgd", learning_rate=0.1, batch_size=100), 2000),
+        "diabetes": World(diabetes, Optimise(optimiser="sgd", learning_rate=0.01, batch_size=100), 2000),
+    }
+    return Scale("laptop", "two CPU cores, half an hour", worlds)

@@ -1,0 +1,87 @@
+"""Run what a suite still lacks, one run after the other; a failure is written down and the rest goes on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+from bayesnn.errors import UsageError
+from bayesnn.progress import duration
+from bayesnn.run_folder import RunFolder
+from bayesnn.suite.budget import Budget
+from bayesnn.suite.results import SuiteFolder
+from bayesnn.suite.suite import Planned, Suite
+
+# Attempts to hold a failure's reason to what fits into a table.
+MAX_REASON = 300
+
+
+def execute_suite(suite: Suite, folder: SuiteFolder, budget: Budget, console: Console) -> bool:
+    """Bring all runs and measures of a suite to their end.
+
+    Args:
+        suite: What to run.
+        folder: Where; what is complete there is not run again.
+        budget: What each run is expected to cost, for the time that is left.
+        console: Where progress goes.
+
+    Returns:
+        Whether it came to its end; False when it was interrupted, and then the same command continues it.
+    """
+    folder.begin(suite)
+    planned = suite.planned()
+    waiting = [name for name, one in planned.items() if not _is_complete(folder, name, one)]
+    done = len(planned) - len(waiting)
+    if done:
+        console.print(f"{done} of {len(planned)} runs are complete already")
+    for place, name in enumerate(waiting, done + 1):
+        left = sum(budget.seconds.get(other, 0.0) for other in waiting[place - done - 1 :])
+        console.print(f"[bold]{place}/{len(planned)}[/] {name}, about {duration(left)} left")
+        began = time.monotonic()
+        if not _complete(folder, name, planned[name], console):
+            return False
+        console.print(f"  {(name in folder.failures and 'failed') or 'done'} after {duration(time.monotonic() - began)}")
+    return True
+
+
+def _is_complete(folder: SuiteFolder, name: str, planned: Planned) -> bool:
+    return name not in folder.failures and folder.run_path(name).exists() and folder.is_complete(name, planned)
+
+
+def _complete(folder: SuiteFolder, name: str, planned: Planned, console: Console) -> bool:
+    """Bring one run to its end, and measure; False when it was interrupted."""
+    from bayesnn import commands
+
+    try:
+        if not folder.run_path(name).exists():
+            state = commands.sample_into(folder.run_path(name), name, planned.config)
+        elif not folder.has_draws(name):
+            state = "complete" if commands.resume(RunFolder.open(folder.run_path(name))) == 0 else "interrupted"
+        else:
+            state = "complete"
+        if state != "complete":
+            return False
+        for measure, settings in folder.missing_measures(name, planned).items():
+            _measure(RunFolder.open(folder.run_path(name)), measure, settings, console)
+    except Exception as error:  # whatever goes wrong in one run is reported with it, and must not end the others
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
+        folder.record_failure(name, f"{kind}{reason}"[:MAX_REASON])
+        console.print(f"  failed: {kind}{reason}", markup=False)
+        return True
+    folder.record_failure(name, None)
+    return True
+
+
+def _measure(folder: RunFolder, name: str, settings: Mapping[str, Any], console: Console) -> None:
+    from bayesnn.load import LoadedRun
+    from bayesnn.measure import MEASURES
+    from bayesnn.measure.store import write_measure
+
+    entry = MEASURES[name]
+    chosen = entry.settings_class().model_validate(dict(settings))
+    tree, findings = entry.load()(LoadedRun(folder), chosen, console)
+    write_measure(folder, name, tree, chosen.model_dump(mode="json"), findings)

@@ -1,0 +1,116 @@
+"""What a suite's folder holds: run folders, which runs failed and why, and the trees that claims are judged on.
+
+suites/<name>/  suite.json  failures.json  runs/<run>-<digest>/  findings.json  exhibits.json  report.html
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bayesnn.run_folder import RunFolder
+from bayesnn.shard import write_atomically
+from bayesnn.suite.suite import Hypothesis, Planned, Suite
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SUITE, FAILURES, RUNS = "suite.json", "failures.json", "runs"
+
+
+class MissingRunError(KeyError):
+    """A run that a claim needs is not there; the message says why."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
+class SuiteFolder:
+    """Reads and writes a suite's folder; everything is found again by the digest of what was asked for."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def begin(self, suite: Suite) -> None:
+        """Write down what the suite consists of."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_atomically(self.path / SUITE, suite.description_json())
+
+    def run_path(self, name: str) -> Path:
+        """Return where a run lies."""
+        return self.path / RUNS / name
+
+    def is_complete(self, name: str, planned: Planned) -> bool:
+        """Tell whether a run has all its draws and everything is measured that is asked for."""
+        return self.has_draws(name) and not self.missing_measures(name, planned)
+
+    def has_draws(self, name: str) -> bool:
+        """Tell whether a run has all its draws."""
+        return self.run_path(name).exists() and not RunFolder.open(self.run_path(name)).unfinished()
+
+    def missing_measures(self, name: str, planned: Planned) -> dict[str, Mapping[str, object]]:
+        """Return the measures of a run that are not there, or were made with other settings, and their settings."""
+        from bayesnn.measure import MEASURES
+        from bayesnn.measure.store import read_measure
+
+        folder = RunFolder.open(self.run_path(name))
+        missing = {}
+        for measure, settings in planned.measures.items():
+            found = read_measure(folder, measure)
+            asked = MEASURES[measure].settings_class().model_validate(dict(settings)).model_dump(mode="json")
+            if found is None or found.settings != asked:
+                missing[measure] = settings
+        return missing
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why runs failed, by name."""
+        path = self.path / FAILURES
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def record_failure(self, name: str, reason: str | None) -> None:
+        """Write down why a run failed; None takes it back."""
+        known = {other: why for other, why in self.failures.items() if other != name}
+        write_atomically(self.path / FAILURES, json.dumps(known | ({name: reason} if reason else {}), indent=1))
+
+
+class Trees(Mapping[str, "xr.DataTree"]):
+    """The runs of a hypothesis by its own names for them, read when they are first asked for, measures included."""
+
+    def __init__(self, folder: SuiteFolder, suite: Suite, hypothesis: Hypothesis):
+        self._folder, self._planned = folder, suite.planned()
+        self._names = suite.folder_names(hypothesis)
+        self._failures = folder.failures
+
+    def __getitem__(self, name: str) -> xr.DataTree:
+        folder_name = self._names[name]
+        if folder_name in self._failures:
+            raise MissingRunError(f"the run {name} failed: {self._failures[folder_name]}")
+        if not self._folder.run_path(folder_name).exists() or not self._folder.is_complete(
+            folder_name, self._planned[folder_name]
+        ):
+            raise MissingRunError(f"the run {name} is not complete")
+        return _read(self._folder.run_path(folder_name), tuple(self._planned[folder_name].measures))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names and self._names[str(name)] not in self._failures
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(name for name in self._names if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@functools.lru_cache(maxsize=8)  # neighbouring hypotheses share runs; a tree holds all draws
+def _read(path: Path, measures: tuple[str, ...]) -> xr.DataTree:
+    from bayesnn.load import read_tree
+    from bayesnn.measure.store import read_measure
+
+    folder = RunFolder.open(path)
+    tree = read_tree(folder)
+    found = {name: read_measure(folder, name) for name in measures}
+    return tree.assign({name: measure.tree for name, measure in found.items() if measure is not None})

@@ -1,0 +1,138 @@
+"""From differences with intervals to verdicts on what a paper says: superiority, non-inferiority, equivalence.
+
+Each rule can come out three ways, and an interval that is too wide to tell is `inconclusive`, never `supported`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from diagnostics.claims import Finding, interval_text
+from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, Estimate
+from diagnostics.predictive import mixture_log_likelihood, mixture_probability
+
+MARGIN = 0.01  # nats a test point below which a difference is taken to be of no consequence
+# Normal quantiles of a 95 % interval and of 80 % power: their sum times the standard error can be found four times in five.
+DETECTABLE = 1.960 + 0.842
+
+
+def superiority(gain: Estimate) -> str:
+    """Is a gain positive? Supported or contradicted where its interval excludes zero."""
+    return _verdict(gain.lower > 0, gain.upper < 0)
+
+
+def non_inferiority(gain: Estimate, margin: float = MARGIN) -> str:
+    """Is a loss smaller than the margin? Contradicted where the whole interval says that it is larger."""
+    return _verdict(gain.lower > -margin, gain.upper < -margin)
+
+
+def equivalence(difference: Estimate, margin: float = MARGIN) -> str:
+    """Is a difference smaller than the margin, either way? Contradicted where the whole interval lies beyond it."""
+    inside = -margin < difference.lower and difference.upper < margin
+    return _verdict(inside, difference.lower > margin or difference.upper < -margin)
+
+
+def conjunction(verdicts: Iterable[str]) -> str:
+    """Return the verdict on a statement that says all of these: one contradiction is enough, support needs all."""
+    known = set(verdicts)
+    return _verdict(known == {"supported"}, "contradicted" in known)
+
+
+def _verdict(is_supported: bool, is_contradicted: bool) -> str:
+    return "supported" if is_supported else "contradicted" if is_contradicted else "inconclusive"
+
+
+def hypothesis(claim: str, verdict: str, estimate: Estimate, note: str, bound: float | None = None) -> Finding:
+    """Return a finding on a hypothesis from the number that it rests on."""
+    return Finding(claim, "hypothesis", verdict, estimate.value, (estimate.lower, estimate.upper), bound, note)
+
+
+def inconclusive(claim: str, reason: str) -> Finding:
+    """Return a finding on a hypothesis that could not be tested."""
+    return Finding(claim, "hypothesis", "inconclusive", note=reason)
+
+
+def point_scores(tree: xr.DataTree, *, by_chain: bool = False) -> dict[str, Float[np.ndarray, "member point"]]:
+    """Return scores of the predictions at every test point, larger is better.
+
+    Args:
+        tree: A run with the groups functions and observed_data.
+        by_chain: One member a chain (a seed of SGD, a member of an ensemble) instead of one mixture of all draws.
+
+    Returns:
+        `log_score`, the log density of the target under the mixture, nats; and `accuracy`, 1 where the most probable class is
+        right, or `squared_error`, minus the squared error of the mixture's mean, in squared units of the target.
+
+    Raises:
+        ValueError: The run has no predictions.
+    """
+    if "functions" not in tree.children or "observed_data" not in tree.children:
+        raise ValueError(f"run {tree.attrs.get('name', '')} has no predictions (groups functions and observed_data)")
+    functions, y = tree["functions"].to_dataset(), tree["observed_data"].to_dataset()["y_test"].values
+    members = [functions.isel(chain=[chain]) for chain in range(functions.sizes["chain"])] if by_chain else [functions]
+    found = {"log_score": np.stack([mixture_log_likelihood(member["log_likelihood"].values) for member in members])}
+    if "probability" in functions:
+        classes = np.stack([mixture_probability(member["probability"].values).argmax(-1) for member in members])
+        return found | {"accuracy": (classes == y).astype(float)}
+    means = np.stack([member["mean"].values.mean((0, 1), dtype=np.float64) for member in members])
+    return found | {"squared_error": -np.square(means - y)}
+
+
+def paired_gain(
+    one: Float[np.ndarray, "member point"], other: Float[np.ndarray, "other_member point"], level: float = LEVEL
+) -> Estimate:
+    """Estimate the mean gain of one method over another on the same test points.
+
+    The interval resamples the points, which both share, and the members of each (seeds, chains), where there are several: what
+    another test set *and* another set of seeds would have given.
+
+    Args:
+        one: Score of each member at each point, larger is better.
+        other: The same of the other method, any number of members.
+        level: Probability of the interval.
+
+    Raises:
+        ValueError: Scores at different numbers of points.
+    """
+    if one.shape[1] != other.shape[1]:
+        raise ValueError(f"scores at {one.shape[1]} and {other.shape[1]} test points cannot be paired")
+    rng = np.random.default_rng(SEED)
+    points = rng.multinomial(one.shape[1], np.full(one.shape[1], 1 / one.shape[1]), NUM_RESAMPLES) / one.shape[1]
+    resamples = _resampled(one, points, rng) - _resampled(other, points, rng)
+    return Estimate(float(one.mean() - other.mean()), *map(float, np.quantile(resamples, [(1 - level) / 2, (1 + level) / 2])))
+
+
+def _resampled(
+    scores: Float[np.ndarray, "member point"], points: Float[np.ndarray, "resample point"], rng: np.random.Generator
+) -> Float[np.ndarray, " resample"]:
+    num_members = len(scores)
+    members = rng.multinomial(num_members, np.full(num_members, 1 / num_members), len(points)) / num_members
+    return np.einsum("rm,rm->r", members, points @ scores.T)
+
+
+def simultaneous_level(num_comparisons: int) -> float:
+    """Return the level of each of several intervals that hold together with probability `LEVEL` (Bonferroni)."""
+    return 1 - (1 - LEVEL) / max(num_comparisons, 1)
+
+
+def detectable(estimate: Estimate) -> float:
+    """Return the smallest difference that data like these show in four cases of five, in the units of the estimate."""
+    return DETECTABLE * (estimate.upper - estimate.lower) / (2 * 1.960)
+
+
+def best_share(scores: Sequence[Float[np.ndarray, "1 point"]]) -> Float[np.ndarray, " method"]:
+    """Return how often each method has the largest mean score when the test points are resampled; sums to 1."""
+    stacked = np.concatenate(scores)
+    rng = np.random.default_rng(SEED)
+    points = rng.multinomial(stacked.shape[1], np.full(stacked.shape[1], 1 / stacked.shape[1]), NUM_RESAMPLES)
+    winners = (points @ stacked.T).argmax(1)
+    return np.bincount(winners, minlength=len(stacked)) / NUM_RESAMPLES
+
+
+def gain_sentence(what: str, gain: Estimate, unit: str = "nats a point") -> str:
+    """Say a gain with its interval, and what could have been found."""
+    return f"{what}: {interval_text(*gain)} {unit}; differences from {detectable(gain):.2g} on can be found."
