@@ -42,6 +42,7 @@ class Entry(NamedTuple):
 
 MEASURES = {
     "llc": Entry("bayesnn.measure.llc:LLC", "bayesnn.measure.llc:measure"),
+    "evidence": Entry("bayesnn.measure.evidence:Evidence", "bayesnn.measure.evidence:measure"),
 }
 
 

@@ -1,0 +1,169 @@
+"""Two roads from the prior to a posterior, independent of each other: systems of particles, and ladders of replicas.
+
+Both start from draws of the prior and end in draws of the posterior that weigh its regions rightly, as far as they mix; both
+estimate the evidence. Repetitions, systems or ladders, give the errors.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, Key, PyTree
+
+import samplers
+from samplers import Batch, Evidence, Kernel, Target
+from samplers.types import Position
+
+MAX_STAGES = 10_000  # of SMC; it ends by itself after some tens or hundreds
+LADDER_POWER = 5  # betas as powers of equal steps, a usual start: Friel & Pettitt 2008
+CHUNK = 8  # stages between two looks at whether all systems are done
+
+
+class Particles(NamedTuple):
+    """Systems of particles that have reached the posterior.
+
+    Attributes:
+        position: [system, particle, ...].
+        log_weights: [system, particle], normalised in each system.
+        log_evidence: [system], nats.
+        gradients: Spent, in full-data gradients.
+    """
+
+    position: Position
+    log_weights: Float[np.ndarray, "system particle"]
+    log_evidence: Float[np.ndarray, " system"]
+    gradients: float
+
+
+class Ladders(NamedTuple):
+    """Draws of ladders of replicas.
+
+    Attributes:
+        position: [ladder, draw, ...] of the coldest rungs, which sample the posterior.
+        log_likelihood: [ladder, draw, rung], nats.
+        betas: [ladder, rung] inverse likelihood temperatures, in units of the posterior's.
+        round_trips: [ladder] of all its replicas between the prior and the posterior.
+        gradients: Spent, in full-data gradients.
+    """
+
+    position: Position
+    log_likelihood: Float[np.ndarray, "ladder draw rung"]
+    betas: Float[np.ndarray, "ladder rung"]
+    round_trips: Int[np.ndarray, " ladder"]
+    gradients: float
+
+
+def run_particles(
+    key: Key[Array, ""],
+    kernel: Kernel,
+    target: Target,
+    batch: Batch,
+    prior_draws: Position,
+    *,
+    num_moves: int = 5,
+    conditional_ess: float = 0.9,
+) -> Particles:
+    """Carry systems of particles to the posterior by adaptive tempered SMC.
+
+    Args:
+        key: Key.
+        kernel: An exact kernel with `step_size` and `inverse_mass_matrix`, both adapted on the way; its temperatures are those of
+            the posterior.
+        target: Its target.
+        batch: The data.
+        prior_draws: [system, particle, ...] independent draws of the prior.
+        num_moves: Steps of the kernel in a stage.
+        conditional_ess: How far a stage goes, see `samplers.tempered_smc`.
+    """
+    smc = samplers.tempered_smc(kernel, target, num_moves=num_moves, conditional_ess=conditional_ess)
+    spent: list[float] = []
+    state = samplers.sample(
+        key,
+        smc,
+        prior_draws,
+        batch,
+        num_steps=MAX_STAGES,
+        until=lambda run: bool(run.state.done.all()),
+        on_chunk=lambda result: spent.append(_gradients(result)),
+        save=None,
+        chunk_draws=CHUNK,
+    ).run.state
+    position = jax.tree.map(np.asarray, state.position)
+    return Particles(position, np.asarray(state.log_weights), np.asarray(state.log_evidence), sum(spent))
+
+
+def run_ladders(
+    key: Key[Array, ""],
+    kernel: Kernel,
+    target: Target,
+    batch: Batch,
+    positions: Position,
+    *,
+    num_rungs: int = 12,
+    num_warmup: int = 500,
+    num_draws: int = 500,
+    thin: int = 1,
+) -> Ladders:
+    """Sample the posterior by parallel tempering, each ladder with temperatures and step sizes of its own.
+
+    Args:
+        key: Key.
+        kernel: An exact kernel with `step_size`, which is adapted; its temperatures are those of the posterior.
+        target: Its target.
+        batch: The data.
+        positions: [ladder, ...] where all replicas of a ladder start, draws of the prior.
+        num_rungs: From the prior to the posterior.
+        num_warmup: Steps that adapt and are dropped; in the second half the temperatures are fixed.
+        num_draws: Kept of each ladder.
+        thin: Steps for each draw kept.
+    """
+    ladder = samplers.parallel_tempering(kernel, target, (np.linspace(0, 1, num_rungs) ** LADDER_POWER).tolist())
+    warmup = samplers.ladder_adaptation(ladder, target, num_steps=num_warmup)
+    spent: list[float] = []
+    warm = samplers.sample(
+        key,
+        warmup.kernel,
+        positions,
+        batch,
+        num_steps=num_warmup,
+        on_chunk=lambda result: spent.append(_gradients(result)),
+        save=None,
+    ).run
+    warm = samplers.finish(warmup, warm)
+    keep = samplers.Save(_position_and_log_likelihood)
+    result = samplers.sample(key, ladder, positions, batch, num_steps=num_draws * thin, thin=thin, run=warm, save=keep)
+    position, log_likelihood = result.draws
+    temperature = np.asarray(result.run.tuning.tuning.tempering.likelihood_temperature, float)
+    trips = np.asarray(samplers.round_trips(result.run.state))
+    return Ladders(position, log_likelihood, temperature[:, -1:] / temperature, trips, sum(spent) + _gradients(result))
+
+
+def _gradients(result: samplers.Result) -> float:
+    return 0.0 if result.info is None else float(result.info.num_gradients.sum())
+
+
+def _position_and_log_likelihood(state: Any, arrays: PyTree) -> Any:
+    return state.position, state.log_likelihood
+
+
+def evidence_of_particles(particles: Particles) -> Evidence:
+    """Return the log evidence of systems of particles, whose spread gives its error."""
+    return samplers.mean_evidence(particles.log_evidence)
+
+
+def evidence_of_ladders(ladders: Ladders, likelihood_temperature: float = 1.0) -> dict[str, Evidence]:
+    """Return the log evidence by stepping stones and by thermodynamic integration, from the spread of the ladders.
+
+    Args:
+        ladders: Four or more.
+        likelihood_temperature: Of the posterior, times its temperature.
+    """
+    methods = {"stepping stone": samplers.stepping_stone, "thermodynamic integration": samplers.thermodynamic_integration}
+    tempered = np.asarray(ladders.log_likelihood, float)[:, None] / likelihood_temperature
+    found = {}
+    for name, method in methods.items():
+        values = np.array([method(betas, rows).log_evidence for betas, rows in zip(ladders.betas, tempered, strict=True)])
+        found[name] = Evidence(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))))
+    return found
