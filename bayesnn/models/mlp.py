@@ -10,8 +10,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from bayesnn.errors import did_you_mean
+from bayesnn.models.convolution import ComputeType, matmul
 from bayesnn.models.model import Model
 from bayesnn.models.parameters import Params
+from diagnostics.units import Architecture, mlp_symmetries
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jnp.tanh,
@@ -21,7 +23,18 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def mlp(widths: Sequence[int], num_outputs: int, activation: str = "silu") -> Model:
+def activation_named(name: str) -> Callable[[Array], Array]:
+    """Return an activation.
+
+    Raises:
+        ValueError: An unknown one (the nearest is suggested).
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"unknown activation {name!r}{did_you_mean(name, ACTIVATIONS)}")
+    return ACTIVATIONS[name]
+
+
+def mlp(widths: Sequence[int], num_outputs: int, activation: str = "silu", compute_dtype: ComputeType = None) -> Model:
     r"""Return a fully connected network; without hidden layers, a linear model.
 
     .. math:: h_0 = x, \quad h_{i+1} = \phi(h_i W_i + b_i), \quad f = h_L W_L + b_L
@@ -37,6 +50,7 @@ def mlp(widths: Sequence[int], num_outputs: int, activation: str = "silu") -> Mo
         widths: Units of each hidden layer, each >= 1.
         num_outputs: Outputs, >= 1.
         activation: "tanh", "relu", "silu" or "gelu".
+        compute_dtype: "bfloat16" for products in that type; by default that of the weights.
 
     Raises:
         ValueError: An unknown activation (the nearest is suggested), or a width below 1.
@@ -48,16 +62,15 @@ def mlp(widths: Sequence[int], num_outputs: int, activation: str = "silu") -> Mo
         >>> jax.tree.map(jnp.shape, params)
         {'layer_0': {'bias': (50,), 'kernel': (64, 50)}, 'layer_1': {'bias': (10,), 'kernel': (50, 10)}}
     """
-    if activation not in ACTIVATIONS:
-        raise ValueError(f"unknown activation {activation!r}{did_you_mean(activation, ACTIVATIONS)}")
+    activation_named(activation)
     if any(width < 1 for width in (*widths, num_outputs)):
         raise ValueError(f"every layer needs at least one unit, got widths={tuple(widths)} and num_outputs={num_outputs}")
-    return _mlp((*widths, num_outputs), activation)
+    return _mlp((*widths, num_outputs), activation, compute_dtype)
 
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same network, so that nothing recompiles
-def _mlp(sizes: tuple[int, ...], activation: str) -> Model:
-    function = ACTIVATIONS[activation]
+def _mlp(sizes: tuple[int, ...], activation: str, compute_dtype: ComputeType) -> Model:
+    function = activation_named(activation)
     begin_kernel = jax.nn.initializers.lecun_normal()
     names = [f"layer_{index}" for index in range(len(sizes))]
 
@@ -73,8 +86,12 @@ def _mlp(sizes: tuple[int, ...], activation: str) -> Model:
     def apply(params: Params, inputs: Float[Array, "n feature"]) -> Float[Array, "n output"]:
         hidden = inputs
         for name in names[:-1]:
-            hidden = function(hidden @ params[name]["kernel"] + params[name]["bias"])
-        return hidden @ params[names[-1]]["kernel"] + params[names[-1]]["bias"]
+            hidden = function(matmul(hidden, params[name]["kernel"], compute_dtype) + params[name]["bias"])
+        return matmul(hidden, params[names[-1]]["kernel"], compute_dtype) + params[names[-1]]["bias"]
+
+    def symmetries(params: Params) -> Architecture:
+        return mlp_symmetries(names, activation) if len(names) > 1 else ()
 
     units = "-".join(str(size) for size in sizes)
-    return Model(init, apply, f"MLP inputs-{units}, {activation}" if len(sizes) > 1 else f"linear model inputs-{units}")
+    shown = f"MLP inputs-{units}, {activation}" if len(sizes) > 1 else f"linear model inputs-{units}"
+    return Model(init, apply, shown, symmetries)
