@@ -136,3 +136,35 @@ def best_share(scores: Sequence[Float[np.ndarray, "1 point"]]) -> Float[np.ndarr
 def gain_sentence(what: str, gain: Estimate, unit: str = "nats a point") -> str:
     """Say a gain with its interval, and what could have been found."""
     return f"{what}: {interval_text(*gain)} {unit}; differences from {detectable(gain):.2g} on can be found."
+
+
+def paired_group_gain(
+    one: Sequence[Float[np.ndarray, "member point"]], other: Sequence[Float[np.ndarray, "other_member point"]]
+) -> Estimate:
+    """Estimate the mean gain over groups of test points, such as corruptions, that themselves are a sample.
+
+    The interval resamples the groups, then points, the same in all groups as corruptions share their images, and the members.
+
+    Args:
+        one: By group, score of each member at each point, larger is better; all groups of one shape.
+        other: The same of the other method.
+
+    Raises:
+        ValueError: Different numbers of groups or of points.
+    """
+    ours, theirs = np.stack(one), np.stack(other)
+    if len(ours) != len(theirs) or ours.shape[2] != theirs.shape[2]:
+        raise ValueError(f"scores of shapes {ours.shape} and {theirs.shape} (group, member, point) cannot be paired")
+    rng = np.random.default_rng(SEED)
+    groups = rng.multinomial(len(ours), np.full(len(ours), 1 / len(ours)), NUM_RESAMPLES) / len(ours)
+    num_points = ours.shape[2]
+    points = rng.multinomial(num_points, np.full(num_points, 1 / num_points), NUM_RESAMPLES) / num_points
+
+    def resampled(scores: Float[np.ndarray, "group member point"]) -> Float[np.ndarray, " resample"]:
+        num_members = scores.shape[1]
+        members = rng.multinomial(num_members, np.full(num_members, 1 / num_members), NUM_RESAMPLES) / num_members
+        return np.einsum("rg,rm,gmr->r", groups, members, scores @ points.T)
+
+    resamples = resampled(ours) - resampled(theirs)
+    ends = np.quantile(resamples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Estimate(float(ours.mean() - theirs.mean()), *map(float, ends))

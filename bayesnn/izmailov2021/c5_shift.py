@@ -1,0 +1,110 @@
+"""C5: Bayesian networks predict poorly under domain shift, because corrupted inputs meet weights that the data left at the prior.
+
+Run: the posterior by HMC and SGD solutions, both on images; and HMC under a prior that is narrow along directions in which the
+training inputs do not vary (EmpCov: the inputs' empirical covariance in the first layer).
+
+Compared: log density of the labels of corrupted test images at intensity 5, nats a point, averaged over the corruptions; the
+interval resamples corruptions, points and seeds of SGD. By corruption and intensity beside it.
+
+Decides: *shift* is supported if HMC loses to SGD at intensity 5, and contradicted if it gains; *mechanism* is supported if the
+EmpCov prior gains over the independent one at intensity 5, and contradicted if it loses.
+
+References:
+    Izmailov et al. 2021, section 8; Izmailov et al. 2021b, arXiv 2106.11905.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from bayesnn.izmailov2021.scales import Scale
+from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
+from diagnostics.estimates import Estimate
+from diagnostics.hypotheses import gain_sentence, hypothesis, paired_gain, paired_group_gain, superiority
+
+TITLE = "Bayesian networks predict poorly under domain shift"
+SOURCE = "Izmailov et al. 2021, section 8; 2021b"
+CLEAN = "clean"
+MEASURES = {"shift": {}}
+
+
+def plan(scale: Scale) -> Hypothesis:
+    """Return the hypothesis at a scale."""
+    world = scale.shifted
+    configs = {
+        "hmc": world.posterior,
+        "sgd": world.optimised(scale.seeds),
+        "empcov": world.vary(prior=scale.empcov_prior(world)),
+    }
+    runs = {name: Planned(config, MEASURES, measure_seconds=20.0) for name, config in configs.items()}
+    return Hypothesis("C5", TITLE, SOURCE, __doc__ or "", runs, {"C5 shift": judge_shift, "C5 mechanism": judge_mechanism})
+
+
+def judge_shift(trees: Mapping[str, xr.DataTree]) -> Judgement:
+    """Ask whether HMC loses to SGD on corrupted inputs."""
+    hmc, sgd = trees["hmc"]["shift"].to_dataset(), trees["sgd"]["shift"].to_dataset()
+    loss = negated(gain_at_worst(hmc, sgd, by_chain=True))
+    note = gain_sentence("SGD over HMC at the highest intensity", loss)
+    rows = by_intensity(hmc, sgd, by_chain=True) | by_corruption(hmc, sgd, by_chain=True)
+    exhibit = Exhibit("Log density gained by HMC over SGD; left of zero SGD predicts better.", "nats a point", rows)
+    return Judgement(hypothesis("C5 shift", superiority(loss), loss, note, 0.0), (exhibit,))
+
+
+def judge_mechanism(trees: Mapping[str, xr.DataTree]) -> Judgement:
+    """Ask whether a prior that closes the null directions helps under shift."""
+    empcov, hmc = trees["empcov"]["shift"].to_dataset(), trees["hmc"]["shift"].to_dataset()
+    gain = gain_at_worst(empcov, hmc, by_chain=False)
+    note = gain_sentence("The EmpCov prior over the independent one at the highest intensity", gain)
+    rows = by_intensity(empcov, hmc, by_chain=False) | by_corruption(empcov, hmc, by_chain=False)
+    exhibit = Exhibit("Log density gained by the EmpCov prior.", "nats a point", rows)
+    return Judgement(hypothesis("C5 mechanism", superiority(gain), gain, note, 0.0), (exhibit,))
+
+
+def gain_at_worst(one: xr.Dataset, other: xr.Dataset, *, by_chain: bool) -> Estimate:
+    """Return the gain at the highest intensity over all corruptions, with an interval over corruptions, points and members."""
+    names = [str(name) for name in one["corruption"].values if name != CLEAN]
+    worst = one["intensity"].values.max()
+    ours, theirs = (
+        [members(shift, name, worst, by_chain=split) for name in names] for shift, split in ((one, False), (other, by_chain))
+    )
+    return paired_group_gain(ours, theirs)
+
+
+def by_intensity(one: xr.Dataset, other: xr.Dataset, *, by_chain: bool) -> dict[str, Estimate]:
+    """Return the gain at each intensity, averaged over corruptions, and on clean inputs."""
+    rows = {CLEAN: paired_gain(members(one, CLEAN, 1), members(other, CLEAN, 1, by_chain=by_chain))}
+    names = [name for name in one["corruption"].values if name != CLEAN]
+    for intensity in one["intensity"].values:
+        ours, theirs = (
+            np.mean([members(shift, name, intensity, by_chain=split) for name in names], 0)
+            for shift, split in ((one, False), (other, by_chain))
+        )
+        rows[f"intensity {intensity}"] = paired_gain(ours, theirs)
+    return rows
+
+
+def by_corruption(one: xr.Dataset, other: xr.Dataset, *, by_chain: bool) -> dict[str, Estimate]:
+    """Return the gain by each corruption at the highest intensity."""
+    worst = one["intensity"].values.max()
+    names = [str(name) for name in one["corruption"].values if name != CLEAN]
+    return {
+        f"{name.replace('_', ' ')}, {worst}": paired_gain(
+            members(one, name, worst), members(other, name, worst, by_chain=by_chain)
+        )
+        for name in names
+    }
+
+
+def members(shift: xr.Dataset, name: str, intensity: int, *, by_chain: bool = False) -> Float[np.ndarray, "member point"]:
+    """Return the log scores of a corruption, of the mixture or of each chain."""
+    chosen = shift["chain_log_score" if by_chain else "log_score"].sel(corruption=name, intensity=intensity)
+    return chosen.values if by_chain else chosen.values[None]
+
+
+def negated(gain: Estimate) -> Estimate:
+    """Return the gain of the other side."""
+    return Estimate(-gain.value, -gain.upper, -gain.lower)

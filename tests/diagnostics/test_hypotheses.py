@@ -1,0 +1,119 @@
+"""Verdicts on differences: each rule comes out three ways, and intervals hold what they promise."""
+
+import numpy as np
+import pytest
+
+from diagnostics.estimates import Estimate
+from diagnostics.hypotheses import (
+    best_share,
+    conjunction,
+    detectable,
+    equivalence,
+    non_inferiority,
+    paired_gain,
+    paired_group_gain,
+    point_scores,
+    simultaneous_level,
+    superiority,
+)
+from diagnostics.trees import make_tree
+
+UP, ZERO, DOWN, WIDE = Estimate(0.05, 0.02, 0.08), Estimate(0, -0.005, 0.005), Estimate(-0.05, -0.08, -0.02), Estimate(0, -1, 1)
+
+
+@pytest.mark.parametrize(
+    ("rule", "verdicts"),
+    [
+        (superiority, ("supported", "inconclusive", "contradicted", "inconclusive")),
+        (non_inferiority, ("supported", "supported", "contradicted", "inconclusive")),
+        (equivalence, ("contradicted", "supported", "contradicted", "inconclusive")),
+    ],
+)
+def test_every_rule_comes_out_three_ways(rule, verdicts):
+    assert tuple(rule(estimate) for estimate in (UP, ZERO, DOWN, WIDE)) == verdicts
+
+
+def test_one_contradiction_outweighs_and_support_needs_all():
+    assert conjunction(["supported", "supported"]) == "supported"
+    assert conjunction(["supported", "inconclusive"]) == "inconclusive"
+    assert conjunction(["supported", "inconclusive", "contradicted"]) == "contradicted"
+    assert conjunction([]) == "inconclusive"
+
+
+def coverage(estimate_of, truth: float, num_repeats: int = 200) -> float:
+    found = [estimate_of(np.random.default_rng(seed)) for seed in range(num_repeats)]
+    return float(np.mean([one.lower <= truth <= one.upper for one in found]))
+
+
+def test_intervals_hold_a_planted_gain():
+    """95 % intervals hold the truth in 200 repeats within 4 binomial standard deviations, 0.015 each, less what 8 seeds cost."""
+
+    def one(rng):
+        points = rng.normal(size=200)
+        members = rng.normal(scale=0.3, size=(8, 1))
+        noise = rng.normal(scale=0.5, size=(8, 200))
+        return paired_gain(points[None] + 0.1, points[None] + members + noise)
+
+    # A bootstrap of 8 members has an interval too short by sqrt(7/8): 0.93 at most.
+    assert 0.86 <= coverage(one, 0.1) <= 1.0
+
+
+def test_intervals_that_ignore_seeds_would_be_too_short():
+    def ignorant(rng):
+        points = rng.normal(size=200)
+        members = rng.normal(scale=0.3, size=(8, 1))
+        return paired_gain(points[None] + 0.1, (points[None] + members).mean(0, keepdims=True))
+
+    assert coverage(ignorant, 0.1) < 0.5
+
+
+def test_groups_are_resampled():
+    """The gain differs from corruption to corruption, and the interval says so: standard error 0.5 / sqrt(6)."""
+    rng = np.random.default_rng(0)
+    shifts = rng.normal(1.0, 0.5, 6)
+    zeros = [np.zeros((1, 400))] * 6
+    gain = paired_group_gain([np.full((1, 400), shift) for shift in shifts], zeros)
+    spread = shifts.std() / np.sqrt(6)
+    assert gain.value == pytest.approx(shifts.mean())
+    # The ends of a percentile interval of 1,000 resamples are known to about 5 %.
+    assert gain.upper - gain.lower == pytest.approx(2 * 1.96 * spread, rel=0.15)
+
+
+def test_pairing_needs_the_same_points():
+    with pytest.raises(ValueError, match="3 and 4 test points"):
+        paired_gain(np.zeros((1, 3)), np.zeros((1, 4)))
+    with pytest.raises(ValueError, match="cannot be paired"):
+        paired_group_gain([np.zeros((1, 3))], [np.zeros((1, 3))] * 2)
+
+
+def test_simultaneous_intervals_are_wider():
+    scores = np.random.default_rng(0).normal(size=(1, 500))
+    one, many = (paired_gain(scores, np.zeros((1, 500)), simultaneous_level(count)) for count in (1, 10))
+    assert many.upper - many.lower > 1.2 * (one.upper - one.lower)  # normal quantiles: 2.81 / 1.96 = 1.43
+
+
+def test_what_could_have_been_found():
+    assert detectable(Estimate(0.0, -1.96, 1.96)) == pytest.approx(2.802)  # standard error 1
+
+
+def test_the_best_method_wins_most_resamples():
+    points = np.random.default_rng(0).normal(size=(1, 300))
+    shares = best_share([points, points + 0.2, points - 0.2])
+    assert shares.tolist() == [0.0, 1.0, 0.0]
+
+
+def test_scores_of_the_mixture_and_of_each_chain():
+    probability = np.zeros((2, 1, 3, 2))
+    probability[0, 0], probability[1, 0] = [0.9, 0.1], [0.2, 0.8]
+    y = np.array([0, 0, 1])
+    tree = make_tree(
+        attrs={"kind": "ensemble", "task": "classification"},
+        posterior={"w": np.zeros((2, 1))},
+        functions={"probability": probability, "log_likelihood": np.log(probability[:, :, [0, 1, 2], y])},
+        observed_data={"y_test": y},
+    )
+    pooled, split = point_scores(tree), point_scores(tree, by_chain=True)
+    np.testing.assert_allclose(pooled["log_score"], np.log([[0.55, 0.55, 0.45]]))
+    np.testing.assert_allclose(split["log_score"], np.log([[0.9, 0.9, 0.1], [0.2, 0.2, 0.8]]))
+    assert pooled["accuracy"].tolist() == [[1, 1, 0]]
+    assert split["accuracy"].tolist() == [[1, 1, 0], [0, 0, 1]]
