@@ -42,5 +42,5 @@ DATASETS: dict[str, str] = {
     "uci_keggdirected": "metabolic networks, 48,827 x 20, regression, 10 folds",
     "uci_airfoil": "airfoil self-noise, 1,503 x 5, regression, seeded 90/10 splits",
     "uci_bikesharing": "hourly bike rentals, 17,379 x 12, regression, seeded 90/10 splits",
-    "uci_ionosphere": "radar returns, 351 x 34, 2 classes, seeded 90/10 splits",
+    "uci_ionosphere": "radar returns, 351 x 33, 2 classes, seeded 90/10 splits",
 }
