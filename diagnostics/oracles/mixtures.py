@@ -89,7 +89,7 @@ def gaussian_mixture(
 def _components(masses: ArrayLike, means: ArrayLike, covariances: ArrayLike, prior_scale: float) -> tuple[np.ndarray, ...]:
     probabilities, centres, spreads = (np.asarray(array, float) for array in (masses, means, covariances))
     if centres.ndim != 2 or probabilities.shape != centres.shape[:1] or not (probabilities > 0).all():
-        raise ValueError(f"masses must be positive, [k], and means [k, d]; got {masses} and means of shape {centres.shape}")
+        raise ValueError(f"masses must be positive, [k], and means [k, d]; got {masses!r} and means of shape {centres.shape}")
     num_components, dimension = centres.shape
     if spreads.shape == (num_components,):
         spreads = spreads[:, None, None] * np.eye(dimension)

@@ -16,6 +16,8 @@ def panel_rule(edges: Float[np.ndarray, " edge"]) -> tuple[Float[np.ndarray, " n
     return (edges[:-1, None] + half * (1 + nodes)).ravel(), (half * weights).ravel()
 
 
-def graded_rule(length: float = 1.0) -> tuple[Float[np.ndarray, " node"], Float[np.ndarray, " node"]]:
+def graded_rule(
+    length: float = 1.0, num_panels: int = NUM_PANELS
+) -> tuple[Float[np.ndarray, " node"], Float[np.ndarray, " node"]]:
     """Return nodes and weights for the integral from 0 to `length`, on panels that halve towards 0."""
-    return panel_rule(np.concatenate([[0.0], length * 0.5 ** np.arange(NUM_PANELS - 1, -1, -1)]))
+    return panel_rule(np.concatenate([[0.0], length * 0.5 ** np.arange(num_panels - 1, -1, -1)]))
