@@ -15,6 +15,7 @@ from bayesnn import config as c
 from bayesnn import data, likelihoods, models, priors
 from bayesnn.errors import UsageError
 from bayesnn.imports import call, is_import_path, own_error
+from bayesnn.methods.build import build_approximation
 from bayesnn.posteriors import Posterior, posterior
 from bayesnn.problem import Problem, density_problem, network_problem, numpyro_problem
 from samplers import Kernel, WarmUp
@@ -25,6 +26,7 @@ KINDS = {
     **dict.fromkeys(("sgld", "sghmc", "sgnht"), "sgmcmc"),
     "mclmc": "unadjusted",
     "optimise": "ensemble",
+    **dict.fromkeys(("swag", "mean-field-vi", "laplace", "mc-dropout"), "approximation"),
 }
 # Acceptance at which each sampler is most efficient: HMC Beskos et al. 2013 and Stan's default, MALA Roberts & Rosenthal 1998,
 # Barker Vogrinc et al. 2023, adjusted MCLMC Robnik et al. 2025. One-step GHMC reverses at rejections and wants few of them.
@@ -33,7 +35,7 @@ ACCEPTANCE = {"hmc": 0.8, "nuts": 0.8, "dynamic-hmc": 0.8, "ghmc": 0.95, "mala":
 
 @dataclass(frozen=True)
 class Method:
-    """How it is sampled: a kernel and, where it can be tuned, the warm-up that tunes it."""
+    """How it is sampled: a kernel and, where it can be tuned or must be fitted, the warm-up that does so."""
 
     kernel: Kernel
     warmup: WarmUp | None
@@ -116,6 +118,9 @@ def build_method(config: c.RunConfig, problem: Problem) -> Method:
         UsageError: Settings that do not fit the problem.
     """
     try:
+        if isinstance(config.sampler, c.APPROXIMATIONS):
+            _check_batch(config.sampler.batch_size, problem.target.microbatch)
+            return Method(*build_approximation(config.sampler, config.warmup.steps, problem))
         kernel = _kernel(config, problem)
         return Method(kernel, _warmup(config, kernel) if config.warmup.steps else None)
     except ValueError as error:
@@ -176,6 +181,7 @@ def _warmup(config: c.RunConfig, kernel: Kernel) -> WarmUp | None:
 
 
 def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
+    assert not isinstance(config.sampler, c.APPROXIMATIONS)  # `build_approximation` makes these
     target, tempering = problem.target, problem.tempering
     is_adapted = config.warmup.steps > 0 and config.warmup.metric != "identity"
     metric = _prior_metric(problem, is_adapted)[1]

@@ -24,6 +24,7 @@ from tyro.conf import Suppress
 
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.sampler_config import (
+    APPROXIMATIONS,
     GHMC,
     HMC,
     MALA,
@@ -33,10 +34,15 @@ from bayesnn.sampler_config import (
     SGHMC,
     SGLD,
     SGNHT,
+    SWAG,
     AdjustedMCLMC,
+    Approximation,
     Barker,
     DynamicHMC,
     Frozen,
+    Laplace,
+    MCDropout,
+    MeanFieldVI,
     Optimise,
     Sampler,
 )
@@ -45,6 +51,7 @@ from bayesnn.sampler_config import (
 type Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 __all__ = [
+    "APPROXIMATIONS",
     "GHMC",
     "HMC",
     "MALA",
@@ -58,8 +65,10 @@ __all__ = [
     "SGLD",
     "SGNHT",
     "STARTS",
+    "SWAG",
     "UNIONS",
     "AdjustedMCLMC",
+    "Approximation",
     "Barker",
     "Categorical",
     "Data",
@@ -70,7 +79,10 @@ __all__ = [
     "GaussianPrior",
     "Heteroscedastic",
     "Imported",
+    "Laplace",
     "Likelihood",
+    "MCDropout",
+    "MeanFieldVI",
     "Model",
     "Optimise",
     "Prior",
@@ -283,6 +295,10 @@ class RunConfig(Frozen):
         idle = [name for name in NETWORK if getattr(self, name) != type(self).model_fields[name].default]
         if self.density is not None and idle:
             raise ValueError(f"a density has neither network nor data, so {', '.join(idle)} would have no effect: leave them out")
+        if isinstance(self.sampler, APPROXIMATIONS) and not self.warmup.steps:
+            raise ValueError(
+                f"{self.sampler.kind} is fitted in the warm-up: warmup.steps, the steps of the fit, must be at least 1"
+            )
         if isinstance(self.sampler, Optimise) and self.draws != 1:
             raise ValueError(
                 f"an optimiser has one draw a chain, its end point; got draws={self.draws}: use draws=1 and thin=steps"

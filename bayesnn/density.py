@@ -46,6 +46,18 @@ class DrawArrays(NamedTuple):
     units: Units
 
 
+class Linearised(NamedTuple):
+    """State of a chain whose draws predict by the network linearised at another position.
+
+    Attributes:
+        position: The draw.
+        centre: Where the network is linearised.
+    """
+
+    position: Params
+    centre: Params
+
+
 class Form(NamedTuple):
     """The functions that make a posterior, without any number; compiled programs are cached on it."""
 
@@ -66,6 +78,17 @@ class Form(NamedTuple):
         params, extra = self.split(position)
         return self.apply(params, x), constants.extra | extra
 
+    def linearised(self, centre: Params) -> Form:
+        """Return the form whose outputs are affine in the network's parameters: their tangent at the centre."""
+        origin, _ = self.split(centre)
+
+        def apply(params: Params, x: Array) -> Array:
+            step = jax.tree.map(jnp.subtract, params, origin)
+            outputs, change = jax.jvp(lambda p: self.apply(p, x), (origin,), (step,))
+            return outputs + change
+
+        return self._replace(apply=apply)
+
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same form, so that nothing recompiles
 def density_functions(form: Form) -> tuple[Callable[..., Array], Callable[..., Array]]:
@@ -85,16 +108,17 @@ def density_functions(form: Form) -> tuple[Callable[..., Array], Callable[..., A
 
 @functools.lru_cache(maxsize=64)  # the same function for the same posterior, so that nothing recompiles
 def draw_function(form: Form, target: Target, layers: tuple[str, ...]) -> Callable[[Any, DrawArrays], dict[str, Any]]:
-    """Return the function of a chain's state that `Posterior.save` describes."""
+    """Return the function of a chain's state that `Posterior.save` describes; predictions of a `Linearised` are the tangent's."""
 
     def draw(state: Any, arrays: DrawArrays) -> dict[str, Any]:
         position = state.position
         lp, gradient = jax.value_and_grad(samplers.log_density(target, arrays.batch, arrays.tempering))(position)
         log_prior, log_likelihood = samplers.log_density_terms(target, position, arrays.batch)
         constants = arrays.batch.constants
-        outputs, extra = form.outputs(position, arrays.x_test, constants)
-        functions = original_units(form.functions(outputs, extra), arrays.units)
-        test = original_log_likelihood(form, position, arrays.x_test, arrays.y_test, constants, arrays.units)
+        predicting = form.linearised(state.centre) if isinstance(state, Linearised) else form
+        outputs, extra = predicting.outputs(position, arrays.x_test, constants)
+        functions = original_units(predicting.functions(outputs, extra), arrays.units)
+        test = original_log_likelihood(predicting, position, arrays.x_test, arrays.y_test, constants, arrays.units)
         return {
             "posterior": named(position),
             "functions": functions | {"log_likelihood": test},

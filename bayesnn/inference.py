@@ -12,6 +12,7 @@ import numpy as np
 import samplers
 from bayesnn import config as c
 from bayesnn.build import KINDS, build_method
+from bayesnn.density import Linearised
 from bayesnn.draws import by_group
 from bayesnn.posteriors import Posterior
 from bayesnn.predict import predict
@@ -41,6 +42,8 @@ class Sampled:
         """Predict on new inputs, in original units; see `bayesnn.predict.predict`."""
         if self.posterior is None:
             raise ValueError("a density without a network predicts nothing")
+        if isinstance(self.run.state, Linearised):
+            raise ValueError("these draws predict by the network linearised at the MAP estimate: make the inputs test data")
         return predict(self.posterior, self.tree["posterior"].to_dataset(), inputs)
 
 
@@ -62,7 +65,7 @@ def sample(
     Args:
         key: Of everything random.
         what: A network's posterior (`bayesnn.posteriors`), or a problem (`density_problem`, `numpyro_problem`).
-        sampler: `HMC(...)`, `NUTS(...)`, `SGLD(...)` or `Optimise(...)`.
+        sampler: `HMC(...)`, `NUTS(...)`, `SGLD(...)`, `Optimise(...)` or another class of settings of `bayesnn.config`.
         chains: Number of chains.
         draws: Draws kept of each chain.
         warmup: Steps before the first draw, or a `WarmUp` with more to say.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bayesnn.config import RunConfig
+from bayesnn.config import Laplace, RunConfig
 from bayesnn.draw_store import ARRAYS
 from bayesnn.errors import UsageError
 from bayesnn.run_folder import RunFolder
@@ -51,13 +51,19 @@ class LoadedRun:
             deviation of the mixture over draws, noise included.
 
         Raises:
-            UsageError: Inputs of the wrong shape or not finite, a run without draws, or one whose own code or data have changed.
+            UsageError: Inputs of the wrong shape or not finite, a run without draws, one whose own code or data have changed, or
+                one that predicts by the linearised network.
         """
         import jax
 
         from bayesnn.build import build_posterior
         from bayesnn.predict import predict
 
+        if isinstance(self.config.sampler, Laplace) and self.config.sampler.linearised:
+            raise UsageError(
+                f"draws of {self.folder.path} predict by the network linearised at the MAP estimate, which is not kept: "
+                "make the inputs test data of a run"
+            )
         self.folder.check_sources(accept_changed_code=accept_changed_code)
         with jax.enable_x64(self.config.precision == "float64"):
             posterior = build_posterior(self.config)

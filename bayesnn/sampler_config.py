@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from tyro.conf import Suppress
 
 
@@ -158,8 +158,88 @@ class Optimise(Frozen):
     """Examples in a minibatch; none takes all data at every step."""
 
 
+class SWAG(Frozen):
+    """SWAG: a Gaussian with the moments of SGD's path, an approximation; several chains are multi-SWAG."""
+
+    kind: Annotated[Literal["swag"], Suppress] = "swag"
+    learning_rate: PositiveFloat = 0.05
+    """Of SGD with momentum 0.9 on the mean log density; with the batch size it sets the spread."""
+    schedule: Literal["constant", "cyclical"] = "constant"
+    """Learning rate after the burn-in: constant, or falling to zero by a cosine in every period."""
+    burn_in: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of the fit (`warmup.steps`) before the first period."""
+    period: PositiveInt | None = None
+    """Steps between the positions that are gathered; by default an epoch."""
+    rank: NonNegativeInt = 20
+    """Positions that make the low-rank part of the covariance; 0 leaves the diagonal."""
+    batch_size: PositiveInt | None = 100
+    """Examples in a minibatch; none takes all data at every step, and leaves hardly any spread."""
+
+
+class MeanFieldVI(Frozen):
+    """Mean-field variational inference: independent Gaussians, an approximation fitted by the evidence lower bound."""
+
+    kind: Annotated[Literal["mean-field-vi"], Suppress] = "mean-field-vi"
+    learning_rate: PositiveFloat = 1e-2
+    """Of Adam, decayed to zero by a cosine over `warmup.steps`."""
+    samples: PositiveInt = 1
+    """Draws of the approximation for each gradient; each costs one."""
+    initial_scale: PositiveFloat = 0.05
+    """Standard deviation of every weight at the start."""
+    batch_size: PositiveInt | None = 100
+    """Examples in a minibatch; none takes all data at every step."""
+
+
+class Laplace(Frozen):
+    """The Laplace approximation: a Gaussian at a MAP estimate, with the Gauss-Newton curvature there."""
+
+    kind: Annotated[Literal["laplace"], Suppress] = "laplace"
+    structure: Literal["full", "kronecker", "diagonal", "last-layer"] = "kronecker"
+    """Of the curvature; full inverts a matrix of all weights, last-layer one of the output layer's."""
+    linearised: bool = False
+    """Predict by the network linearised at the MAP estimate."""
+    learning_rate: PositiveFloat = 1e-2
+    """Of Adam, decayed to zero by a cosine over `warmup.steps`."""
+    batch_size: PositiveInt | None = 100
+    """Examples in a minibatch of the optimiser; the curvature takes all data."""
+
+
+class MCDropout(Frozen):
+    """MC dropout: hidden units switched off at random in training and in every draw, an approximation."""
+
+    kind: Annotated[Literal["mc-dropout"], Suppress] = "mc-dropout"
+    rate: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of hidden units that are off; sets the spread."""
+    kernels: tuple[str, ...] = ()
+    """Kernels that hidden units feed, as layer_1.kernel; found by themselves in an MLP."""
+    learning_rate: PositiveFloat = 1e-2
+    """Of Adam, decayed to zero by a cosine over `warmup.steps`."""
+    samples: PositiveInt = 1
+    """Masks for each gradient; each costs one."""
+    batch_size: PositiveInt | None = 100
+    """Examples in a minibatch; none takes all data at every step."""
+
+
+type Approximation = SWAG | MeanFieldVI | Laplace | MCDropout
+APPROXIMATIONS = (SWAG, MeanFieldVI, Laplace, MCDropout)
+
 type Sampler = Annotated[
-    HMC | NUTS | DynamicHMC | GHMC | MALA | Barker | MCLMC | AdjustedMCLMC | SGLD | SGHMC | SGNHT | Optimise,
+    HMC
+    | NUTS
+    | DynamicHMC
+    | GHMC
+    | MALA
+    | Barker
+    | MCLMC
+    | AdjustedMCLMC
+    | SGLD
+    | SGHMC
+    | SGNHT
+    | Optimise
+    | SWAG
+    | MeanFieldVI
+    | Laplace
+    | MCDropout,
     Field(discriminator="kind"),
 ]
 SAMPLERS: tuple[type[Frozen], ...] = get_args(get_args(Sampler.__value__)[0])
