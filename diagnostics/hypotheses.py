@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
+from scipy.stats import t as student_t
 
 from diagnostics.claims import Finding, interval_text
 from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, Estimate
@@ -104,6 +105,33 @@ def paired_gain(
     points = rng.multinomial(one.shape[1], np.full(one.shape[1], 1 / one.shape[1]), NUM_RESAMPLES) / one.shape[1]
     resamples = _resampled(one, points, rng) - _resampled(other, points, rng)
     return Estimate(float(one.mean() - other.mean()), *map(float, np.quantile(resamples, [(1 - level) / 2, (1 + level) / 2])))
+
+
+def over_splits(values: Sequence[float] | Float[np.ndarray, " split"], level: float = LEVEL) -> Estimate:
+    """Return the mean over train/test splits with its Student t interval.
+
+    The splits of one data set share examples, so that the interval is somewhat too short (Nadeau & Bengio 2003).
+
+    Raises:
+        ValueError: Fewer than two splits.
+    """
+    array = np.asarray(values, float)
+    if len(array) < 2:
+        raise ValueError(f"an interval over splits needs two or more of them, got {len(array)}")
+    half = float(student_t.ppf((1 + level) / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array)))
+    mean = float(array.mean())
+    return Estimate(mean, mean - half, mean + half)
+
+
+def gain(
+    one: Sequence[Float[np.ndarray, "member point"]],
+    other: Sequence[Float[np.ndarray, "other_member point"]],
+    level: float = LEVEL,
+) -> Estimate:
+    """Estimate the mean gain of one method over another, by split: `paired_gain` of one, `over_splits` of several."""
+    if len(one) == 1:
+        return paired_gain(one[0], other[0], level)
+    return over_splits([ours.mean() - theirs.mean() for ours, theirs in zip(one, other, strict=True)], level)
 
 
 def _resampled(

@@ -1,53 +1,110 @@
 """C1: full-batch HMC predicts better, in distribution, than SGD and than deep ensembles.
 
-Run: in every world, the posterior by HMC, and SGD solutions (MAP estimates under the same prior) from many initialisations. The
-solutions one by one are *SGD*; their mixture is the *deep ensemble*.
+Run: in every world, on each of its splits, the posterior by HMC, and SGD solutions (MAP estimates under the same prior) from many
+initialisations. The solutions one by one are *SGD*; their mixture is the *deep ensemble*.
 
-Compared: log density of the test targets, nats a point; beside it accuracy, or squared error. The interval resamples test points,
-shared by both methods, and seeds of SGD.
+Compared: log density of the test targets, nats a point; beside it accuracy, or squared error. With one split the interval
+resamples test points, shared by both methods, and seeds of SGD; with several it is that of the mean over splits.
 
 Decides: supported if HMC gains over SGD and over the ensemble, both intervals above zero; contradicted if either lies below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judge, Judgement, Planned
-from diagnostics.hypotheses import conjunction, gain_sentence, hypothesis, paired_gain, point_scores, superiority
+from diagnostics.estimates import Estimate
+from diagnostics.hypotheses import (
+    conjunction,
+    gain,
+    gain_sentence,
+    hypothesis,
+    over_splits,
+    paired_gain,
+    point_scores,
+    superiority,
+)
 
 TITLE = "HMC beats SGD and deep ensembles in distribution"
 SOURCE = "Izmailov et al. 2021, sections 1 and 6"
+OTHER = {
+    "accuracy": "Accuracy gained by HMC.",
+    "squared_error": "Squared error saved by HMC, in squared units of the target.",
+}
+ABSOLUTE = {
+    "log_score": ("Test log density; the line is HMC's.", "nats a point"),
+    "accuracy": ("Test accuracy; the line is HMC's.", "share"),
+    "squared_error": ("Root mean square error on test points; the line is HMC's.", "units of the target"),
+}
+
+
+def root_of(mean_score: float) -> float:
+    """Return the root mean square error of a mean score, which is minus a mean squared error."""
+    return math.sqrt(-mean_score)
+
+
+type Scores = Mapping[str, Float[np.ndarray, "member point"]]
 
 
 def plan(scale: Scale) -> Hypothesis:
     """Return the hypothesis at a scale."""
-    runs = {}
+    runs, claims = {}, {}
     for name, world in scale.worlds.items():
-        runs[f"{name}-hmc"] = Planned(world.posterior)
-        runs[f"{name}-sgd"] = Planned(world.optimised(scale.seeds))
-    return Hypothesis("C1", TITLE, SOURCE, __doc__ or "", runs, {f"C1 {name}": judge(name) for name in scale.worlds})
+        labels = [f"{name}-{split}" if world.splits > 1 else name for split in range(world.splits)]
+        for label, one in zip(labels, world.on_splits(), strict=True):
+            runs[f"{label}-hmc"] = Planned(one.posterior)
+            runs[f"{label}-sgd"] = Planned(one.optimised(scale.seeds))
+        claims[f"C1 {name}"] = judge(name, labels)
+    return Hypothesis("C1", TITLE, SOURCE, __doc__ or "", runs, claims)
 
 
-def judge(world: str) -> Judge:
-    """Return the claim about one world."""
+def judge(world: str, labels: list[str]) -> Judge:
+    """Return the claim about one world, on splits with these labels."""
 
     def claim(trees: Mapping[str, xr.DataTree]) -> Judgement:
-        hmc, sgd = trees[f"{world}-hmc"], trees[f"{world}-sgd"]
-        ours = point_scores(hmc)
-        rivals = {"SGD": point_scores(sgd, by_chain=True), "the ensemble": point_scores(sgd)}
-        gains = {rival: paired_gain(ours["log_score"], scores["log_score"]) for rival, scores in rivals.items()}
-        verdict = conjunction(superiority(gain) for gain in gains.values())
-        note = " ".join(gain_sentence(f"HMC over {rival}", gain) for rival, gain in gains.items())
-        exhibits = [Exhibit("Test log density gained by HMC; right of zero it predicts better.", "nats a point", gains)]
-        other = next(name for name in ours if name != "log_score")
-        others = {rival: paired_gain(ours[other], scores[other]) for rival, scores in rivals.items()}
-        words = {"accuracy": "Accuracy gained by HMC.", "squared_error": "Squared error saved by HMC, in units of the target."}
-        exhibits.append(Exhibit(words[other], other.replace("_", " "), others))
-        weakest = min(gains.values(), key=lambda gain: gain.value)
-        return Judgement(hypothesis(f"C1 {world}", verdict, weakest, note, bound=0.0), tuple(exhibits))
+        hmc = [point_scores(trees[f"{label}-hmc"]) for label in labels]
+        seeds = [point_scores(trees[f"{label}-sgd"], by_chain=True) for label in labels]
+        ensemble = [point_scores(trees[f"{label}-sgd"]) for label in labels]
+        rivals = {"SGD": seeds, "the ensemble": ensemble}
+        gains = {rival: gain(of(hmc, "log_score"), of(scores, "log_score")) for rival, scores in rivals.items()}
+        other = next(name for name in hmc[0] if name != "log_score")
+        others = {rival: gain(of(hmc, other), of(scores, other)) for rival, scores in rivals.items()}
+        methods = {"HMC": hmc, "SGD": seeds, "ensemble": ensemble}
+        exhibits = (
+            Exhibit("Test log density gained by HMC; right of zero it predicts better.", "nats a point", gains),
+            Exhibit(OTHER[other], other.replace("_", " "), others),
+            *(absolute(key, {name: level_of(scores, key) for name, scores in methods.items()}) for key in ("log_score", other)),
+        )
+        verdict = conjunction(superiority(one) for one in gains.values())
+        note = " ".join(gain_sentence(f"HMC over {rival}", one) for rival, one in gains.items())
+        weakest = min(gains.values(), key=lambda one: one.value)
+        return Judgement(hypothesis(f"C1 {world}", verdict, weakest, note, bound=0.0), exhibits)
 
     return claim
+
+
+def of(scores: Sequence[Scores], name: str) -> list[Float[np.ndarray, "member point"]]:
+    """Return one score of every split."""
+    return [one[name] for one in scores]
+
+
+def absolute(score: str, rows: Mapping[str, Estimate]) -> Exhibit:
+    """Return the exhibit of a score itself, the line at HMC's."""
+    caption, unit = ABSOLUTE[score]
+    return Exhibit(caption, unit, rows, (rows["HMC"].value,))
+
+
+def level_of(scores: Sequence[Scores], name: str) -> Estimate:
+    """Return a score of a method in the units of a report, with its interval over points and members, or over splits."""
+    values, convert = of(scores, name), root_of if name == "squared_error" else float
+    if len(values) > 1:
+        return over_splits([convert(one.mean()) for one in values])
+    mean = paired_gain(values[0], np.zeros((1, values[0].shape[1])))
+    return Estimate(*(convert(end) for end in ((mean.value, mean.upper, mean.lower) if convert is root_of else mean)))

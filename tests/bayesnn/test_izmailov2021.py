@@ -15,7 +15,7 @@ def verdicts(judge, worlds):
 
 
 def test_c1():
-    judge = c1_beats_sgd.judge("w")
+    judge = c1_beats_sgd.judge("w", ["w"])
     worlds = [
         {"w-hmc": predictions(skill), "w-sgd": predictions(SAME, chains=10, draws=1, seed=3)} for skill in (GOOD, BAD, SAME)
     ]
@@ -25,7 +25,7 @@ def test_c1():
 def test_c1_needs_to_beat_the_ensemble_too():
     """Members that are each noisy are beaten one by one; their mixture is not."""
     noisy = predictions(SAME, chains=40, draws=1, noise=1.5)
-    judge = c1_beats_sgd.judge("w")
+    judge = c1_beats_sgd.judge("w", ["w"])
     finding = judge({"w-hmc": predictions(SAME - 0.5), "w-sgd": noisy}).finding
     assert finding.verdict != "supported"
     assert "over the ensemble" in finding.note
