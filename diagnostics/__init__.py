@@ -13,36 +13,52 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from diagnostics.aligned import aligned_summary
     from diagnostics.alignment import Alignment, align
+    from diagnostics.chainwise import Variances, chain_variances, ess_indicator, rhat_between, rhat_chainwise
     from diagnostics.claims import Claim, Finding
     from diagnostics.convergence import ess_bulk, ess_mean, ess_tail, ess_within, mcse_mean, rhat, rhat_classic, rhat_split
     from diagnostics.copies import census
     from diagnostics.costs import Efficiency, efficiency
+    from diagnostics.directions import NullSpread, along_leading, image_patches, null_directions, null_finding, null_spread
     from diagnostics.energy import bfmi, configurational_temperature, energy_summary, kinetic_temperature
     from diagnostics.estimates import Estimate
     from diagnostics.fidelity import Comparison, compare
+    from diagnostics.nested import rhat_nested
     from diagnostics.predictive import predictive_scores
+    from diagnostics.resonance import resonance_finding, resonance_table
+    from diagnostics.selected import selected_summary
     from diagnostics.standard import HEALTH, HealthClaim, audit, overall
     from diagnostics.stationary import stationary_null
+    from diagnostics.step_error import EnergyOrder, energy_order, reversibility_finding, smoothness_finding
+    from diagnostics.streaming import StreamingStatistics, streaming_statistics
     from diagnostics.summary import TOTAL, scalar_statistics, summarise
     from diagnostics.symmetry import architecture_of, canonical, check_symmetries, shift_of_logits
+    from diagnostics.tails import TailIndex, tail_index
     from diagnostics.trees import KINDS, check_tree, layer_of, make_tree
     from diagnostics.units import UnitGroup, hidden_layer, mlp_symmetries
 
 _MODULES = {
     "aligned": ("aligned_summary",),
     "alignment": ("Alignment", "align"),
+    "chainwise": ("Variances", "chain_variances", "ess_indicator", "rhat_between", "rhat_chainwise"),
     "claims": ("Claim", "Finding"),
     "convergence": ("ess_bulk", "ess_mean", "ess_tail", "ess_within", "mcse_mean", "rhat", "rhat_classic", "rhat_split"),
     "copies": ("census",),
     "costs": ("Efficiency", "efficiency"),
+    "directions": ("NullSpread", "along_leading", "image_patches", "null_directions", "null_finding", "null_spread"),
     "energy": ("bfmi", "configurational_temperature", "energy_summary", "kinetic_temperature"),
     "estimates": ("Estimate",),
     "fidelity": ("Comparison", "compare"),
+    "nested": ("rhat_nested",),
     "predictive": ("predictive_scores",),
+    "resonance": ("resonance_finding", "resonance_table"),
+    "selected": ("selected_summary",),
     "standard": ("HEALTH", "HealthClaim", "audit", "overall"),
     "stationary": ("stationary_null",),
+    "step_error": ("EnergyOrder", "energy_order", "reversibility_finding", "smoothness_finding"),
+    "streaming": ("StreamingStatistics", "streaming_statistics"),
     "summary": ("TOTAL", "scalar_statistics", "summarise"),
     "symmetry": ("architecture_of", "canonical", "check_symmetries", "shift_of_logits"),
+    "tails": ("TailIndex", "tail_index"),
     "trees": ("KINDS", "check_tree", "layer_of", "make_tree"),
     "units": ("UnitGroup", "hidden_layer", "mlp_symmetries"),
 }

@@ -1,0 +1,104 @@
+r"""How the energy error of the leapfrog depends on its step size, and whether it can be run backwards.
+
+Along a path of fixed length through a smooth potential the energy error is of order :math:`\epsilon^2`. Each kink of a potential
+that the path crosses (a ReLU unit switching on an example) adds an error of order :math:`\epsilon` with a random sign, which
+takes over as the step shrinks. The slope of the error therefore tells the two apart, without looking at the network.
+
+References:
+    Leimkuhler & Reich 2004 (order of the leapfrog); Dinh, Zhang, Dutta & Zhang 2024, arXiv 2410.22065 (ReLU).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from diagnostics.claims import Finding, interval_text
+from diagnostics.estimates import NUM_RESAMPLES, SEED, Estimate, interval
+
+SMOOTH, KINKED = 2.0, 1.0  # orders of the leapfrog's energy error at a fixed length of path
+BETWEEN = (SMOOTH + KINKED) / 2
+MIN_SIZES, MIN_STARTS = 3, 4  # a slope with a residual; starts whose resamples have quantiles
+FAITHFUL = {"float32": 1e-3, "float64": 1e-8}  # a thousandth of the path, half the digits: rounding grows along chaotic paths
+
+
+class EnergyOrder(NamedTuple):
+    """Order of the energy error in the step size.
+
+    Attributes:
+        order: Slope of log error over log step size.
+        verdict: "smooth", "non-smooth", or "inconclusive" where the interval holds 1.5.
+        error: [step size] root mean square error over starts, nats.
+    """
+
+    order: Estimate
+    verdict: str
+    error: Float[np.ndarray, " size"]
+
+
+def energy_order(step_size: Float[np.ndarray, " size"], energy_error: Float[np.ndarray, "size start"]) -> EnergyOrder:
+    """Fit the order of the energy error at paths of one length.
+
+    Args:
+        step_size: Step sizes, decreasing or not, all different, at least 3.
+        energy_error: Energy at the end less that at the start, nats, from the same starts (position and momentum) at every step
+            size; at least 4 starts. Computed in float64: in float32 rounding is soon larger than either order.
+
+    Returns:
+        The least-squares slope of the logarithm of the root mean square error; its interval resamples starts.
+
+    Raises:
+        ValueError: Shapes that do not fit, too few sizes or starts, or errors that are not finite or all zero at some size.
+    """
+    step_size, energy_error = np.asarray(step_size, float), np.asarray(energy_error, float)
+    if energy_error.ndim != 2 or step_size.shape != energy_error.shape[:1]:
+        raise ValueError(f"energy_error must be (step size, start) for {step_size.shape} sizes, got {energy_error.shape}")
+    if len(step_size) < MIN_SIZES or energy_error.shape[1] < MIN_STARTS:
+        raise ValueError(f"need {MIN_SIZES} step sizes and {MIN_STARTS} starts, got {energy_error.shape}")
+    if not (step_size > 0).all() or len(set(step_size)) < len(step_size):
+        raise ValueError(f"step sizes must be positive and different, got {step_size.tolist()}")
+    squares = np.square(energy_error)
+    if not np.isfinite(squares).all() or not squares.any(1).all():
+        raise ValueError("energy errors must be finite and not all zero at any step size: measure smaller steps, in float64")
+    x = np.log(step_size)
+    weight = (x - x.mean()) / np.square(x - x.mean()).sum()
+    num_starts = squares.shape[1]
+    rng = np.random.default_rng(SEED)
+    counts = rng.multinomial(num_starts, np.full(num_starts, 1 / num_starts), NUM_RESAMPLES)
+    resampled = np.maximum(squares @ counts.T, np.finfo(float).tiny)
+    order = interval(weight @ np.log(squares.mean(1)) / 2, weight @ np.log(resampled) / 2)
+    verdict = "smooth" if order.lower > BETWEEN else "non-smooth" if order.upper < BETWEEN else "inconclusive"
+    return EnergyOrder(order, verdict, np.sqrt(squares.mean(1)))
+
+
+def smoothness_finding(order: EnergyOrder) -> Finding:
+    """Say whether the potential is smooth at the scale of the step: the hypothesis that the leapfrog's theory holds here."""
+    found = f"The energy error falls with the step size to the power {interval_text(*order.order)}; smooth potentials have 2."
+    meaning = {
+        "smooth": "Halving the step quarters the error.",
+        "non-smooth": "The potential has kinks (ReLU, absolute values, pooling): smaller steps buy little acceptance; use a "
+        "smooth activation, or expect small steps.",
+        "inconclusive": "Both orders are in reach: measure smaller steps (--finest), or more starts.",
+    }
+    verdict = {"smooth": "supported", "non-smooth": "contradicted", "inconclusive": "inconclusive"}[order.verdict]
+    value, *ends = order.order
+    note = f"{found} {meaning[order.verdict]}"
+    return Finding("smooth-potential", "hypothesis", verdict, value, (ends[0], ends[1]), BETWEEN, note)
+
+
+def reversibility_finding(relative_error: Float[np.ndarray, " start"], precision: str) -> Finding:
+    """Judge whether trajectories come back when their momentum is turned round, as detailed balance asks.
+
+    Args:
+        relative_error: Distance by which each misses its start, over the distance that it went.
+        precision: "float32" or "float64".
+    """
+    worst, bound = float(np.max(relative_error)), FAITHFUL[precision]
+    is_lost = not np.isfinite(worst)
+    verdict = "fail" if is_lost or worst > bound else "pass"
+    found = f"Of {len(relative_error)} trajectories run forwards and back in {precision}, "
+    found += "one left the finite numbers." if is_lost else f"the worst misses its start by {worst:.2g} of the way it went."
+    meaning = "" if verdict == "pass" else " Shorten trajectories, lower the step size, or use float64: the sampler is not exact."
+    return Finding(f"reversible-{precision}", "health", verdict, worst, bound=bound, note=found + meaning)
