@@ -22,12 +22,14 @@ class World:
         sgd: The optimiser that finds its SGD solutions, members of its ensemble.
         sgd_steps: Steps of the optimiser.
         splits: Number of train/test splits that are run, the first ones.
+        sgld_step_size: Of SGLD.
     """
 
     posterior: RunConfig
     sgd: Optimise
     sgd_steps: int
     splits: int = 1
+    sgld_step_size: float = 1e-4
 
     def on_splits(self) -> tuple[World, ...]:
         """Return the world on each of its splits."""

@@ -1,0 +1,45 @@
+"""Other ways to a posterior, on the same network, prior and data: what C6 and the fidelity table hold against HMC.
+
+Budgets: SGD's steps are the unit. SWAG, variational inference, Laplace and dropout are fitted for as many; SG-MCMC chains run ten
+times as long, as they must also wander. The report gives gradients and seconds of each.
+"""
+
+from __future__ import annotations
+
+from bayesnn.config import (
+    MCLMC,
+    SGHMC,
+    SGLD,
+    SWAG,
+    Laplace,
+    MCDropout,
+    MeanFieldVI,
+    RunConfig,
+    WarmUp,
+)
+from bayesnn.izmailov2021.scales import World
+
+ENSEMBLE, VARIATIONAL, LANGEVIN = "ensemble", "mean-field VI", "SGLD"
+# SG-MCMC steps for each step of SGD; half of them are burn-in.
+LONGER = 10
+CHAINS = 4
+
+
+def baselines(world: World, seeds: int) -> dict[str, RunConfig]:
+    """Return a run for each method, by name."""
+    steps, draws = world.sgd_steps, 100
+    fit = {"warmup": WarmUp(steps=steps), "start": "model", "draws": draws, "thin": 1}
+    wander = {"warmup": WarmUp(steps=LONGER * steps // 2), "draws": draws, "thin": LONGER * steps // 2 // draws, "chains": CHAINS}
+    return {
+        ENSEMBLE: world.optimised(seeds),
+        LANGEVIN: world.vary(sampler=SGLD(step_size=world.sgld_step_size), **wander),
+        "pSGLD": world.vary(sampler=SGLD(step_size=world.sgld_step_size, preconditioner="rmsprop"), **wander),
+        "SGHMC": world.vary(sampler=SGHMC(), **wander),
+        "SWAG": world.vary(sampler=SWAG(), chains=1, **fit),
+        "multi-SWAG": world.vary(sampler=SWAG(), chains=CHAINS, **fit),
+        VARIATIONAL: world.vary(sampler=MeanFieldVI(), chains=1, **fit),
+        "Laplace": world.vary(sampler=Laplace(structure="kronecker"), chains=1, **fit),
+        "linearised Laplace": world.vary(sampler=Laplace(structure="last-layer", linearised=True), chains=1, **fit),
+        "MC dropout": world.vary(sampler=MCDropout(), chains=1, **fit),
+        "MCLMC": world.vary(sampler=MCLMC(), warmup=WarmUp(steps=1000), chains=CHAINS, start="model", draws=200, thin=25),
+    }
