@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,15 @@ KINDS = {
 # Acceptance at which each sampler is most efficient: HMC Beskos et al. 2013 and Stan's default, MALA Roberts & Rosenthal 1998,
 # Barker Vogrinc et al. 2023, adjusted MCLMC Robnik et al. 2025. One-step GHMC reverses at rejections and wants few of them.
 ACCEPTANCE = {"hmc": 0.8, "nuts": 0.8, "dynamic-hmc": 0.8, "ghmc": 0.95, "mala": 0.574, "barker": 0.4, "adjusted-mclmc": 0.9}
+# Networks by the kind of their settings, which are their arguments.
+BUILT_IN: dict[str, Callable[..., models.Model]] = {
+    "mlp": models.mlp,
+    "lenet": lambda **settings: models.lenet(**settings),
+    "resnet": lambda **settings: models.resnet(**settings),
+    "cnn-lstm": lambda **settings: models.cnn_lstm(**settings),
+}
+# Layers that see the inputs themselves; an embedding sees tokens.
+FIRST_LAYERS = {"mlp": "layer_0", "lenet": "convs.0", "resnet": "stem.conv"}
 
 
 @dataclass(frozen=True)
@@ -80,20 +90,14 @@ def build_posterior(config: c.RunConfig) -> Posterior:
         case c.Imported() as own:
             likelihood = _own(own, likelihoods.Likelihood)
     match config.model:
-        case c.MLP(widths=widths, activation=activation):
-            model = models.mlp(widths, likelihood.num_outputs(dataset), activation)
         case c.Imported() as own:
             model = call(own.source, own.arguments)
-    match config.prior:
-        case c.GaussianPrior(scale=scale, layer_scales=layers, fan_in=fan_in):
-            prior = priors.gaussian({**layers, "*": scale} if layers else scale, fan_in=fan_in)
-        case c.DistributionPrior(name=name, arguments=arguments):
-            prior = priors.from_name(name, **arguments)
-        case c.Imported() as own:
-            prior = _own(own, priors.Prior)
+        case built_in:
+            settings = built_in.model_dump(exclude={"kind"})
+            model = BUILT_IN[built_in.kind](num_outputs=likelihood.num_outputs(dataset), **settings)
     return posterior(
         model,
-        prior,
+        _prior(config.prior, config.model, dataset),
         likelihood,
         dataset,
         temperature=config.temperature,
@@ -101,6 +105,30 @@ def build_posterior(config: c.RunConfig) -> Posterior:
         microbatch=config.microbatch,
         data_blocks=config.data_blocks,
     )
+
+
+def _prior(settings: c.Prior, model: c.Model, dataset: data.Dataset) -> priors.Prior:
+    match settings:
+        case c.GaussianPrior(scale=scale, layer_scales=layers, fan_in=fan_in):
+            return priors.gaussian(_scales(scale, layers), fan_in=fan_in)
+        case c.FamilyPrior(name=name, scale=scale, layer_scales=layers) as s:
+            return priors.family(name, _scales(scale, layers), fan_in=s.fan_in, df=s.df, ratio=s.ratio)
+        case c.EmpiricalCovariancePrior(scale=scale, diagonal=diagonal, layer=layer):
+            first = layer or FIRST_LAYERS.get(model.kind)
+            if first is None:
+                raise UsageError(
+                    f"the first layer of a {model.kind} network is not known, or sees no plain inputs: set prior.layer"
+                )
+            rest = priors.gaussian(scale)
+            return priors.empirical_covariance(dataset.x_train, rest, layer=first, scale=scale, diagonal=diagonal)
+        case c.DistributionPrior(name=name, arguments=arguments):
+            return priors.from_name(name, **arguments)
+        case c.Imported() as own:
+            return _own(own, priors.Prior)
+
+
+def _scales(scale: float, layers: dict[str, float]) -> float | dict[str, float]:
+    return {**layers, "*": scale} if layers else scale
 
 
 def _dataset(settings: c.Data) -> data.Dataset:

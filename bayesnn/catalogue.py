@@ -2,10 +2,15 @@
 
 MODELS: dict[str, str] = {
     "mlp": "fully connected network of any depth; tanh, relu, silu or gelu; no hidden layer is a linear model",
+    "lenet": "convolutions and pooling, then fully connected layers, for images; the published one has 6-16-120-84",
+    "resnet": "residual network with filter response normalisation and SiLU, for images; ResNet-20 has 274,042 parameters",
+    "cnn-lstm": "embedding, convolution and LSTM for token ids; the published one has 2.7 million parameters",
 }
 
 PRIORS: dict[str, str] = {
     "gaussian": "independent Gaussians around zero; one scale, one by layer or pattern, or scaled by fan-in",
+    "family": "logistic, Laplace, Student-t, a mixture of Gaussians or a Gaussian, all at the same standard deviation",
+    "empirical-covariance": "first layer with the covariance of the inputs (EmpCov); Gaussians for all else",
     "distribution": "any scalar numpyro distribution on the real line (StudentT, Laplace, Logistic ...), by its name",
 }
 

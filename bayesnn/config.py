@@ -23,6 +23,18 @@ from pydantic import (
 from tyro.conf import Suppress
 
 from bayesnn.errors import UsageError, did_you_mean
+from bayesnn.model_config import (
+    CNNLSTM,
+    MLP,
+    MODELS,
+    PRIORS,
+    DistributionPrior,
+    EmpiricalCovariancePrior,
+    FamilyPrior,
+    GaussianPrior,
+    LeNet,
+    ResNet,
+)
 from bayesnn.sampler_config import (
     APPROXIMATIONS,
     GHMC,
@@ -52,6 +64,7 @@ type Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 __all__ = [
     "APPROXIMATIONS",
+    "CNNLSTM",
     "GHMC",
     "HMC",
     "MALA",
@@ -74,18 +87,22 @@ __all__ = [
     "Data",
     "DistributionPrior",
     "DynamicHMC",
+    "EmpiricalCovariancePrior",
+    "FamilyPrior",
     "Frozen",
     "GaussianNoise",
     "GaussianPrior",
     "Heteroscedastic",
     "Imported",
     "Laplace",
+    "LeNet",
     "Likelihood",
     "MCDropout",
     "MeanFieldVI",
     "Model",
     "Optimise",
     "Prior",
+    "ResNet",
     "RunConfig",
     "Sampler",
     "Stop",
@@ -162,38 +179,6 @@ class Data(Frozen):
         return str(Path(name).resolve()) if name.endswith(".npz") else absolute_source(name)
 
 
-class MLP(Frozen):
-    """A fully connected network."""
-
-    kind: Annotated[Literal["mlp"], Suppress] = "mlp"
-    widths: tuple[PositiveInt, ...] = (50,)
-    """Units of each hidden layer; none at all is a linear model."""
-    activation: Literal["tanh", "relu", "silu", "gelu"] = "silu"
-    """Non-linearity. ReLU's kinks cost HMC acceptance."""
-
-
-class GaussianPrior(Frozen):
-    """Independent Gaussians around zero."""
-
-    kind: Annotated[Literal["gaussian"], Suppress] = "gaussian"
-    scale: PositiveFloat = 1.0
-    """Standard deviation of every weight that `layer_scales` does not name."""
-    layer_scales: dict[str, PositiveFloat] = {}
-    """Standard deviation by layer or by pattern, such as layer_0=0.3."""
-    fan_in: bool = False
-    """Divide a kernel's standard deviation by the square root of its number of inputs."""
-
-
-class DistributionPrior(Frozen):
-    """The same distribution for every weight, by its name in numpyro.distributions."""
-
-    kind: Annotated[Literal["distribution"], Suppress] = "distribution"
-    name: str = "StudentT"
-    """A class of numpyro.distributions with the real line as its support."""
-    arguments: dict[str, float] = {}
-    """Its parameters, such as df=4 scale=0.3."""
-
-
 class Categorical(Frozen):
     """Class probabilities from logits."""
 
@@ -238,8 +223,10 @@ class Stop(Frozen):
     """Wall time spent in sampling."""
 
 
-type Model = Annotated[MLP | Imported, Field(discriminator="kind")]
-type Prior = Annotated[GaussianPrior | DistributionPrior | Imported, Field(discriminator="kind")]
+type Model = Annotated[MLP | LeNet | ResNet | CNNLSTM | Imported, Field(discriminator="kind")]
+type Prior = Annotated[
+    GaussianPrior | FamilyPrior | EmpiricalCovariancePrior | DistributionPrior | Imported, Field(discriminator="kind")
+]
 type Likelihood = Annotated[Categorical | GaussianNoise | Heteroscedastic | Imported, Field(discriminator="kind")]
 
 
@@ -330,8 +317,8 @@ def read(path: Path) -> RunConfig:
 
 
 UNIONS: dict[str, tuple[type[Frozen], ...]] = {
-    "model": (MLP, Imported),
-    "prior": (GaussianPrior, DistributionPrior, Imported),
+    "model": (*MODELS, Imported),
+    "prior": (*PRIORS, Imported),
     "likelihood": (Categorical, GaussianNoise, Heteroscedastic, Imported),
     "sampler": SAMPLERS,
 }

@@ -16,6 +16,7 @@ import samplers
 from bayesnn.models import layer_sizes, named
 from bayesnn.posteriors import Posterior
 from bayesnn.weights import load_positions
+from diagnostics.units import to_json
 from samplers import Batch, Save, Target, Tempering
 
 
@@ -70,11 +71,17 @@ def network_problem(posterior: Posterior, test_points: int | None = None) -> Pro
         init=init,
         like=posterior.like,
         save=posterior.save(test_points),
-        description=described | {"data": dataset.name, "data_sha256": dataset.hash},
+        description=described | {"data": dataset.name, "data_sha256": dataset.hash} | _symmetries(posterior),
         layers=posterior.layers,
         y_test=posterior.observed(test_points),
         posterior=posterior,
     )
+
+
+def _symmetries(posterior: Posterior) -> dict[str, str]:
+    """Return what the network declares, for audits, which see no network."""
+    architecture = posterior.model.symmetries(posterior.form.split(posterior.like)[0])
+    return {"architecture": to_json(architecture)} if architecture else {}
 
 
 def density_problem(logdensity: Callable[[Any], Any], position: Any, *, temperature: float = 1.0) -> Problem:

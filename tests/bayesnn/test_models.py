@@ -289,7 +289,7 @@ def test_numpyro_models_that_cannot_be_sampled_are_refused():
 
 
 def test_the_built_in_models_are_listed_and_need_neither_flax_nor_numpyro():
-    assert all(callable(getattr(models, name)) for name in catalogue.MODELS)
+    assert all(callable(getattr(models, name.replace("-", "_"))) for name in catalogue.MODELS)
     imports = "import sys, bayesnn.models, bayesnn.posteriors"
     code = f"{imports}; sys.exit(len({{'flax', 'numpyro', 'sklearn', 'arviz'}} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
