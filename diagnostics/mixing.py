@@ -74,7 +74,7 @@ def _converge(claim: str, what: str, evidence: Evidence, table: xr.Dataset | Non
             f"explains (stationary chains: at most {percent(gross_bound - MARGIN)}). Effective draws are few, {ess:.0f} a chain, "
             "but slow mixing does not look like this: some chains are somewhere else. Find out what keeps them apart."
         )
-        return Finding(claim, "health", "fail", gross, _share_interval(gross, table), gross_bound, note)
+        return Finding(claim, "health", "fail", gross, share_interval(gross, table), gross_bound, note)
     bounds = np.minimum(table["share_largest"].values + MARGIN, 1)
     beyond = table["share"].values > bounds
     shown = int(np.argmax(beyond))  # the first threshold that is passed too often, else the first
@@ -88,7 +88,7 @@ def _converge(claim: str, what: str, evidence: Evidence, table: xr.Dataset | Non
     else:
         verdict, meaning = "pass", "The chains agree as far as their own noise lets one see."
     note = f"{_shares(what, table)} {meaning}"
-    return Finding(claim, "health", verdict, value, _share_interval(value, table), bound, note)
+    return Finding(claim, "health", verdict, value, share_interval(value, table), bound, note)
 
 
 def _shares(what: str, table: xr.Dataset) -> str:
@@ -118,7 +118,7 @@ def _undecidable(claim: str, what: str, evidence: Evidence, table: xr.Dataset) -
     return Finding(claim, "health", "inconclusive", note=note)
 
 
-def _share_interval(share: float, table: xr.Dataset) -> tuple[float, float]:
+def share_interval(share: float, table: xr.Dataset) -> tuple[float, float]:
     """Return Jeffreys' interval of a share of as many independent scalars as these are worth."""
     size = float(table["num_effective"])
     lower, upper = betaincinv(size * share + 0.5, size * (1 - share) + 0.5, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
