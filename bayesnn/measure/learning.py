@@ -26,8 +26,8 @@ from samplers import Batch, Kernel, PerChain, Result, Run, Target
 SECOND_TEMPERATURE = 1.5
 # Share that SGLD's default step may add to the estimate: less than half of what its verdict lets pass.
 STEP_BIAS = 0.02
-# Step times precision at the ends of pilot chains above which the default step is lowered, and to what: along no direction it then
-# adds more than 5 %. Chains meet stiffer directions than the centre's where the loss is flatter than quadratic there.
+# Step times precision at the ends of pilot chains above which the default step is lowered, and to what: it then adds at most 5 %
+# along any direction. Chains meet stiffer directions than the centre's where the loss is flatter than quadratic there.
 PILOT_LIMIT, PILOT_AIM, PILOTS = 0.2, 0.1, 5
 # What a random start leaves in doubt of a largest curvature, and the centre's own directions may have.
 PILOT_SLACK = 1.5

@@ -35,10 +35,10 @@ class LocalSampling(Frozen):
     localisation: NonNegativeFloat = 1.0
     """Precision of the Gaussian around the centre, which takes the place of the prior."""
     step_size: PositiveFloat | None = None
-    """Of SGLD at the first temperature; at others in proportion to 1 / inverse temperature. By default it adds 2 % where the
-    loss is quadratic, and less where chains meet larger curvatures than the centre's."""
+    """Of SGLD at the first temperature; at others in proportion to 1 / inverse temperature. By default it adds 2 % where
+    the loss is quadratic, and less where chains meet larger curvatures than the centre's."""
     batch_size: PositiveInt | None = None
-    """Examples in a minibatch of SGLD, drawn with replacement; all by default. Losses of draws are of all examples in any case."""
+    """Examples in a minibatch of SGLD, drawn with replacement; all by default. Losses of draws are of all examples anyway."""
     chains: PositiveInt = 4
     """Chains at each temperature; all run in one program."""
     draws: Annotated[int, Field(ge=20)] = 500

@@ -97,7 +97,7 @@ def predict_bias(
         gradient: Measure of the gradient of the mean loss at the centre.
 
     Returns:
-        The biases; all NaN but `step` where the step is infinitely biased.
+        The biases; infinite and alone where the step is not stable.
     """
     h, t = np.maximum(spectrum.nodes, 0), n_beta
     exact = _total(spectrum, t * h / 2, t * h + localisation, 0.0)
@@ -109,7 +109,7 @@ def predict_bias(
     if step_size == 0:
         return PredictedBias(exact, centre=centre)
     if step_size * (t * spectrum.largest + localisation) >= 4:
-        return PredictedBias(exact, math.inf, math.nan, math.nan, centre)
+        return PredictedBias(exact, math.inf, centre=centre)
 
     def moved(measure: Spectrum, power: float, start: int | None) -> float:
         g = np.maximum(measure.nodes, 0)

@@ -44,8 +44,8 @@ def fluctuation(log_likelihoods: Float[np.ndarray, "chain draw example"], *, inv
 
     Example:
         >>> import numpy as np
-        >>> rng = np.random.default_rng(0)  # a mean, known noise, 50 examples: one parameter
-        >>> y, means = rng.normal(size=50), rng.normal(size=(4, 1000, 1)) / np.sqrt(50)
+        >>> rng = np.random.default_rng(0)  # a mean, known noise, 400 examples: one parameter
+        >>> y, means = rng.normal(size=400), rng.normal(size=(4, 500, 1)) / np.sqrt(400)
         >>> log_likelihoods = -0.5 * (y - y.mean() - means) ** 2 - 0.5 * np.log(2 * np.pi)
         >>> round(fluctuation(log_likelihoods).singular_fluctuation, 1)
         0.5
