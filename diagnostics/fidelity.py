@@ -14,11 +14,13 @@ from scipy.special import ndtr
 from diagnostics.estimates import SEED, Estimate, difference, mean_score
 from diagnostics.predictive import mixture_moments, predictive_scores, scores
 from diagnostics.trees import check_tree, predicted
+from diagnostics.wasserstein import quantiles, wasserstein
 
 LARGEST_ENUMERATED = 8  # chains of which all halvings are looked at (35 for 8)
 NUM_RANDOM_SPLITS = 35  # halvings of more chains, drawn with a fixed seed
 
-type Prediction = tuple[Float[np.ndarray, "..."], ...]  # (probability [..., point, class],), or mean and sd [..., point]
+# (probability [..., point, class],), or mean and sd [..., point] and, where they are known, quantiles [..., point, quantile].
+type Prediction = tuple[Float[np.ndarray, "..."], ...]
 
 
 class Comparison(NamedTuple):
@@ -66,13 +68,13 @@ def compare(trees: Mapping[str, xr.DataTree]) -> Comparison:
     for name in others:
         shared = [key for key in columns[reference] if key in columns[name]]
         differences[name] = {key: difference(columns[name][key], columns[reference][key]) for key in shared}
-        distances[name] = _estimates([closeness(pooled(by_chain[name]), base, base)])
+        distances[name] = closeness_scores([closeness(pooled(by_chain[name]), base, base)])
     halves = [
         closeness(pooled(by_chain[reference], first), pooled(by_chain[reference], second), base)
         for first, second in chain_halves(len(by_chain[reference][0]))
     ]
     estimates = {name: predictive_scores(tree) for name, tree in trees.items()}
-    return Comparison(reference, estimates, differences, distances, _estimates(halves))
+    return Comparison(reference, estimates, differences, distances, closeness_scores(halves))
 
 
 def chain_predictions(tree: xr.DataTree) -> Prediction:
@@ -88,7 +90,11 @@ def pooled(prediction: Prediction, chains: Sequence[int] | None = None) -> Predi
     first, *rest = (part if chains is None else part[list(chains)] for part in prediction)
     if not rest:
         return (first.mean(0),)
-    return first.mean(0), np.sqrt(np.square(rest[0]).mean(0) + first.var(0))
+    moments = first.mean(0), np.sqrt(np.square(rest[0]).mean(0) + first.var(0))
+    if len(rest) == 1:
+        return moments
+    together = np.moveaxis(rest[1], 0, -1).reshape(*rest[1].shape[1:-1], -1)
+    return *moments, quantiles(together, rest[1].shape[-1])
 
 
 def chain_halves(num_chains: int) -> list[tuple[list[int], list[int]]]:
@@ -116,7 +122,8 @@ def closeness(one: Prediction, other: Prediction, base: Prediction) -> dict[str,
 
     - `mean_difference`: :math:`(m_1 - m_2)^2 / s^2`, s being that of the whole reference; as a score, the root of the mean over
       points;
-    - `gaussian_total_variation`: total variation distance between the normal distributions with those moments, exact.
+    - `gaussian_total_variation`: total variation distance between the normal distributions with those moments, exact;
+    - `wasserstein_1`, `wasserstein_2`: distances between the mixtures themselves, units of the target, where quantiles are known.
 
     References:
         Agreement and total variation: Izmailov et al. 2021, arXiv 2104.14421; Wilson et al. 2022.
@@ -128,10 +135,13 @@ def closeness(one: Prediction, other: Prediction, base: Prediction) -> dict[str,
             "agreement": np.where(is_known, p.argmax(-1) == q.argmax(-1), np.nan),
             "total_variation": np.abs(p - q).sum(-1) / 2,
         }
-    return {
+    found = {
         "mean_difference": np.square((one[0] - other[0]) / base[1]),
-        "gaussian_total_variation": gaussian_total_variation(*one, *other),
+        "gaussian_total_variation": gaussian_total_variation(*one[:2], *other[:2]),
     }
+    if len(one) == 3:
+        found |= {f"wasserstein_{order}": wasserstein(one[2], other[2], order) for order in (1, 2)}
+    return found
 
 
 def gaussian_total_variation(
@@ -157,8 +167,8 @@ def gaussian_total_variation(
     return inside - (ndtr((right - shift) / ratio) - ndtr((left - shift) / ratio))
 
 
-def _estimates(pairs: Sequence[Mapping[str, Float[np.ndarray, " point"]]]) -> dict[str, Estimate]:
-    """Average each measure over pairs of predictions, and estimate its mean over points."""
+def closeness_scores(pairs: Sequence[Mapping[str, Float[np.ndarray, " point"]]]) -> dict[str, Estimate]:
+    """Average each measure of `closeness` over pairs of predictions, and estimate its mean over points."""
     estimates = {}
     for name in pairs[0] if pairs else ():
         score = mean_score(np.mean([pair[name] for pair in pairs], 0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
@@ -9,6 +11,20 @@ from scipy.special import entr, logsumexp
 
 from diagnostics import calibration
 from diagnostics.estimates import Estimate, Score, mean_score
+
+NUM_ENTROPY_BINS = 20
+
+
+class Histogram(NamedTuple):
+    """Shares of points by the bin that a number of theirs is in.
+
+    Attributes:
+        edges: Of the bins, in the units of the number.
+        shares: Of the points, adding up to 1.
+    """
+
+    edges: Float[np.ndarray, " edge"]
+    shares: Float[np.ndarray, " bin"]
 
 
 def mixture_probability(probability: Float[np.ndarray, "chain draw point class"]) -> Float[np.ndarray, "point class"]:
@@ -34,6 +50,25 @@ def mixture_moments(
 def predictive_entropy(probability: Float[np.ndarray, "point class"]) -> Float[np.ndarray, " point"]:
     """Return the entropy of each prediction, nats: 0 for certainty, log(classes) for ignorance."""
     return entr(probability).sum(-1)
+
+
+def entropy_histogram(probability: Float[np.ndarray, "point class"], num_bins: int = NUM_ENTROPY_BINS) -> Histogram:
+    """Return the shares of predictions by their entropy, in bins of equal width from certainty to ignorance.
+
+    Args:
+        probability: Predicted probabilities.
+        num_bins: Number of bins.
+
+    Returns:
+        Shares that add up to 1, both ends included; NaN throughout with a prediction that is NaN.
+    """
+    entropy, largest = predictive_entropy(probability), np.log(probability.shape[1])
+    edges = np.linspace(0, largest, num_bins + 1)
+    if np.isnan(entropy).any():
+        return Histogram(edges, np.full(num_bins, np.nan))
+    # Rounding puts the entropy of equal probabilities a little above its largest value.
+    counts, _ = np.histogram(np.clip(entropy, 0, largest), edges)
+    return Histogram(edges, counts / len(entropy))
 
 
 def scores(tree: xr.DataTree) -> dict[str, Score]:

@@ -1,5 +1,6 @@
 """Scores of predictions: hand-computed values, known distributions, and intervals that hold what they promise."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -197,3 +198,20 @@ def test_published_hmc_reference_on_cifar10():
     }
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=5.1e-5), name
+
+
+def test_entropy_histograms_count_every_prediction():
+    probability = np.array([[1.0, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0], [1 - 1e-9, 5e-10, 5e-10]])
+    edges, shares = predictive.entropy_histogram(probability, 4)
+    np.testing.assert_allclose(edges, np.log(3) * np.arange(5) / 4)
+    np.testing.assert_allclose(shares, [0.5, 0, 0.25, 0.25])  # log 2 / log 3 = 0.63
+    assert np.isnan(predictive.entropy_histogram(probability * np.nan).shares).all()
+
+
+def test_saturated_predictions_are_all_counted():
+    """Bins between quantiles with open ends drop every prediction of confidence 1, and call this calibrated."""
+    probability, y = np.tile([1.0, 0.0], (50, 1)), np.r_[np.zeros(30, int), np.ones(20, int)]
+    assert calibration.calibration_error(probability, y).value() == pytest.approx(0.4)
+    edges = np.quantile(probability.max(1), np.linspace(0, 1, 21))
+    dropped = [(probability.max(1) > low) & (probability.max(1) < high) for low, high in itertools.pairwise(edges)]
+    assert not np.any(dropped)
