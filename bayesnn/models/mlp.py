@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -39,9 +40,10 @@ def mlp(widths: Sequence[int], num_outputs: int, activation: str = "silu", compu
 
     .. math:: h_0 = x, \quad h_{i+1} = \phi(h_i W_i + b_i), \quad f = h_L W_L + b_L
 
-    Layers are named layer_0, layer_1, ..., each with a `kernel` [in, out] and a `bias` [out], as in Flax; kernels begin
-    LeCun-normal and biases at zero, as in Flax. Plain functions, because they trace without a module graph and need no import of
-    Flax; the compiled gradient takes the time of the same network of `nnx.Linear` layers.
+    Examples with several axes, such as images, are flattened. Layers are named layer_0, layer_1, ..., each with a `kernel`
+    [in, out] and a `bias` [out], as in Flax; kernels begin LeCun-normal and biases at zero, as in Flax. Plain functions, because
+    they trace without a module graph and need no import of Flax; the compiled gradient takes the time of the same network of
+    `nnx.Linear` layers.
 
     Smooth activations suit HMC: leapfrog steps across the kinks of ReLU have an energy error of first order in the step size
     (Dinh et al. 2024, arXiv 2410.22065).
@@ -74,17 +76,15 @@ def _mlp(sizes: tuple[int, ...], activation: str, compute_dtype: ComputeType) ->
     begin_kernel = jax.nn.initializers.lecun_normal()
     names = [f"layer_{index}" for index in range(len(sizes))]
 
-    def init(key: Key[Array, ""], inputs: Float[Array, "n feature"]) -> Params:
-        if inputs.ndim != 2:
-            raise ValueError(f"an MLP needs inputs (n, features), got shape {inputs.shape}; flatten the examples first")
-        params, num_inputs = {}, inputs.shape[1]
+    def init(key: Key[Array, ""], inputs: Float[Array, "n ..."]) -> Params:
+        params, num_inputs = {}, math.prod(inputs.shape[1:])
         for name, size, layer_key in zip(names, sizes, jax.random.split(key, len(sizes)), strict=True):
             params[name] = {"kernel": begin_kernel(layer_key, (num_inputs, size)), "bias": jnp.zeros(size)}
             num_inputs = size
         return params
 
-    def apply(params: Params, inputs: Float[Array, "n feature"]) -> Float[Array, "n output"]:
-        hidden = inputs
+    def apply(params: Params, inputs: Float[Array, "n ..."]) -> Float[Array, "n output"]:
+        hidden = inputs.reshape(len(inputs), -1)
         for name in names[:-1]:
             hidden = function(matmul(hidden, params[name]["kernel"], compute_dtype) + params[name]["bias"])
         return matmul(hidden, params[names[-1]]["kernel"], compute_dtype) + params[names[-1]]["bias"]

@@ -128,8 +128,8 @@ def _log_prob(
 
 def _second_moments(inputs: np.ndarray, window: tuple[int, ...], kernel_name: str) -> Float[np.ndarray, "feature feature"]:
     """Return the second moments, about zero, of what one unit of the first layer sees."""
-    if inputs.ndim == 2 and window == inputs.shape[1:]:
-        rows = inputs.astype(float)
+    if len(window) == 1 and window[0] == math.prod(inputs.shape[1:]):
+        rows = inputs.reshape(len(inputs), -1).astype(float)
     elif inputs.ndim == 4 and len(window) == 3 and window[2] == inputs.shape[3]:
         patches = np.lib.stride_tricks.sliding_window_view(inputs, window[:2], axis=(1, 2))
         count, height, width = patches.shape[:3]
