@@ -57,7 +57,7 @@ def plan(scale: Scale) -> Hypothesis:
     """Return the hypothesis at a scale."""
     runs, claims = {}, {}
     for name, world in scale.worlds.items():
-        labels = [f"{name}-{split}" if world.splits > 1 else name for split in range(world.splits)]
+        labels = world.labels(name)
         for label, one in zip(labels, world.on_splits(), strict=True):
             runs[f"{label}-hmc"] = Planned(one.posterior)
             runs[f"{label}-sgd"] = Planned(one.optimised(scale.seeds))

@@ -12,12 +12,12 @@ contradicted if one lies beyond.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Mapping
+from typing import Literal
 
 import xarray as xr
 
-from bayesnn.config import DistributionPrior, GaussianPrior
+from bayesnn.config import FamilyPrior, GaussianPrior, RunConfig
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
 from diagnostics.hypotheses import (
@@ -34,32 +34,23 @@ from diagnostics.hypotheses import (
 TITLE = "Predictions are robust to the prior's scale and family"
 SOURCE = "Izmailov et al. 2021, section 7"
 REFERENCE = "reference"
+FAMILIES: tuple[Literal["logistic", "laplace", "student-t", "mixture"], ...] = ("logistic", "laplace", "student-t", "mixture")
 FACTORS = (0.5, 0.707, 1.414, 2.0)  # of the reference's standard deviation
 
 
 def plan(scale: Scale) -> Hypothesis:
     """Return the hypothesis at a scale."""
     world = scale.main
-    prior = world.posterior.prior
-    if not isinstance(prior, GaussianPrior):
-        raise ValueError(f"the reference of a sweep of priors has a Gaussian one, got {prior}")
-    scales = {f"scale x {factor:g}": world.vary(prior=GaussianPrior(scale=factor * prior.scale)) for factor in FACTORS}
-    families = {name: world.vary(prior=family) for name, family in equal_variance(prior.scale).items()}
-    runs = {name: Planned(config) for name, config in {REFERENCE: world.posterior, **scales, **families}.items()}
+    scale_of = world.prior_scale
+    scales = {f"scale x {factor:g}": world.vary(prior=GaussianPrior(scale=factor * scale_of)) for factor in FACTORS}
+    families: dict[str, RunConfig] = {name: world.vary(prior=FamilyPrior(name=name, scale=scale_of)) for name in FAMILIES}
+    configs: dict[str, RunConfig] = {REFERENCE: world.posterior, **scales, **families}
+    runs = {name: Planned(config) for name, config in configs.items()}
     claims = {
         "C4 scale": functools.partial(judge, claim="C4 scale", names=tuple(scales)),
         "C4 family": functools.partial(judge, claim="C4 family", names=tuple(families)),
     }
     return Hypothesis("C4", TITLE, SOURCE, __doc__ or "", runs, claims)
-
-
-def equal_variance(scale: float) -> dict[str, DistributionPrior]:
-    """Return priors of other families with a standard deviation, by name."""
-    return {
-        "laplace": DistributionPrior(name="Laplace", arguments={"scale": scale / math.sqrt(2)}),
-        "logistic": DistributionPrior(name="Logistic", arguments={"scale": scale * math.sqrt(3) / math.pi}),
-        "student-t": DistributionPrior(name="StudentT", arguments={"df": 5, "scale": scale * math.sqrt(3 / 5)}),
-    }
 
 
 def judge(trees: Mapping[str, xr.DataTree], claim: str, names: tuple[str, ...]) -> Judgement:

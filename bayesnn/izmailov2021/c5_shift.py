@@ -21,6 +21,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from bayesnn.config import EmpiricalCovariancePrior
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
 from diagnostics.estimates import Estimate
@@ -29,16 +30,16 @@ from diagnostics.hypotheses import gain_sentence, hypothesis, paired_gain, paire
 TITLE = "Bayesian networks predict poorly under domain shift"
 SOURCE = "Izmailov et al. 2021, section 8; 2021b"
 CLEAN = "clean"
-MEASURES = {"shift": {}}
+MEASURES: Mapping[str, Mapping[str, object]] = {"shift": {}}
 
 
 def plan(scale: Scale) -> Hypothesis:
     """Return the hypothesis at a scale."""
-    world = scale.shifted
+    world = scale.main
     configs = {
         "hmc": world.posterior,
         "sgd": world.optimised(scale.seeds),
-        "empcov": world.vary(prior=scale.empcov_prior(world)),
+        "empcov": world.vary(prior=EmpiricalCovariancePrior(scale=world.prior_scale)),
     }
     runs = {name: Planned(config, MEASURES, measure_seconds=20.0) for name, config in configs.items()}
     return Hypothesis("C5", TITLE, SOURCE, __doc__ or "", runs, {"C5 shift": judge_shift, "C5 mechanism": judge_mechanism})

@@ -7,9 +7,10 @@ Compared: the share of test predictions and of weights with an R-hat above 1.1, 
 statistic of Gelman and Rubin that the paper's figure shows; weights as they were drawn, and with hidden units aligned. The
 rank-normalised share is held against the most that stationary chains as slow as these show.
 
-Decides, for jittered and for fixed lengths apart: supported if at most 5 % of the predictions exceed 1.1 and the share of the
-weights is beyond what stationary chains show; contradicted if the weights are within it, or more of the predictions exceed 1.1
-than 5 % and than stationary chains show. Inconclusive below 100 effective draws a chain in function space.
+Decides, in every world for jittered lengths and in the main one for a fixed one: supported if at most 5 % of the predictions
+exceed 1.1 and the share of the weights is beyond what stationary chains show; contradicted if the weights are within it, or more
+of the predictions exceed 1.1 than 5 % and than stationary chains show. Inconclusive below 100 effective draws a chain in function
+space.
 
 References:
     Izmailov et al. 2021, section 5.1 and figure 2; Vehtari et al. 2021, arXiv 1903.08008.
@@ -18,7 +19,8 @@ References:
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,12 +28,12 @@ import xarray as xr
 
 from bayesnn.config import HMC
 from bayesnn.izmailov2021.scales import Scale
-from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
+from bayesnn.suite.suite import Exhibit, Hypothesis, Judge, Judgement, Planned
 from diagnostics.aligned import aligned_summary
 from diagnostics.claims import percent
 from diagnostics.convergence import rhat_classic
 from diagnostics.estimates import Estimate
-from diagnostics.hypotheses import hypothesis
+from diagnostics.hypotheses import hypothesis, over_splits
 from diagnostics.mixing import MIN_ESS, effective_draws, share_interval
 from diagnostics.summary import TOTAL, summarise
 from diagnostics.trees import predicted, weights
@@ -40,7 +42,7 @@ TITLE = "HMC mixes well in function space and less well in weight space"
 SOURCE = "Izmailov et al. 2021, figure 2"
 THRESHOLD = 1.1  # of R-hat, in the paper's figure
 FEW = 0.05  # share of the predictions above it that is still called good mixing
-JITTERED, FIXED = "jittered", "fixed"
+FIXED, PREDICTIONS, WEIGHTS = "fixed", "predictions", "weights"
 
 
 class Share(NamedTuple):
@@ -50,36 +52,64 @@ class Share(NamedTuple):
     largest: float
 
 
+class Measured(NamedTuple):
+    """Shares of one run by what they are of, and effective draws a chain that 95 % of its predictions reach."""
+
+    shares: dict[str, Share]
+    effective: float
+
+
 def plan(scale: Scale) -> Hypothesis:
     """Return the hypothesis at a scale."""
-    jittered = scale.main.posterior
-    assert isinstance(jittered.sampler, HMC)
-    fixed = scale.main.vary(sampler=jittered.sampler.model_copy(update={"jitter": 0.0}))
-    runs = {JITTERED: Planned(jittered), FIXED: Planned(fixed)}
-    claims = {f"F2 {name}": functools.partial(judge, name=name) for name in runs}
+    runs: dict[str, Planned] = {}
+    claims: dict[str, Judge] = {}
+    for name, world in scale.worlds.items():
+        labels = [f"{label}-hmc" for label in world.labels(name)]
+        runs |= {label: Planned(one.posterior) for label, one in zip(labels, world.on_splits(), strict=True)}
+        claims[f"F2 {name}"] = functools.partial(judge, claim=f"F2 {name}", labels=labels, kind="jittered")
+    main, sampler = scale.main.on_splits()[0], scale.main.posterior.sampler
+    assert isinstance(sampler, HMC)
+    runs[FIXED] = Planned(main.vary(sampler=sampler.model_copy(update={"jitter": 0.0})))
+    claims["F2 fixed"] = functools.partial(judge, claim="F2 fixed", labels=[FIXED], kind="fixed")
     return Hypothesis("F2", TITLE, SOURCE, __doc__ or "", runs, claims)
 
 
-def judge(trees: Mapping[str, xr.DataTree], name: str) -> Judgement:
-    """Ask whether the chains of one run mix in function space and not in weight space."""
-    tree = trees[name]
+def judge(trees: Mapping[str, xr.DataTree], claim: str, labels: Sequence[str], kind: str) -> Judgement:
+    """Ask whether the chains of a run, or of the runs on several splits, mix in function space and not in weight space."""
+    measured = [measure(trees[label]) for label in labels]
+    shares = {what: mean_share([one.shares[what] for one in measured]) for what in measured[0].shares}
+    effective = float(np.mean([one.effective for one in measured]))
+    predictions, of_weights = shares[PREDICTIONS], shares[WEIGHTS]
+    rank, largest = zip(*((percent(x.estimate.value), percent(x.largest)) for x in (predictions, of_weights)), strict=True)
+    classic = [percent(shares[f"{what}, classic"].estimate.value) for what in (PREDICTIONS, WEIGHTS)]
+    note = (
+        f"With trajectories of {kind} length {rank[0]} of the predictions and {rank[1]} of the weights have a rank-normalised "
+        f"R-hat above {THRESHOLD}; stationary chains as slow as these show at most {largest[0]} and {largest[1]}. By the classic "
+        f"R-hat it is {classic[0]} and {classic[1]}. Effective draws a chain in function space: {effective:.0f}."
+    )
+    rows = {what: share.estimate for what, share in shares.items()}
+    exhibit = Exhibit(f"Share with an R-hat above {THRESHOLD}, trajectories of {kind} length.", "share", rows)
+    verdict = decide(predictions, of_weights, effective)
+    return Judgement(hypothesis(claim, verdict, of_weights.estimate, note, of_weights.largest), (exhibit,))
+
+
+def measure(tree: xr.DataTree) -> Measured:
+    """Return the shares above the threshold in both spaces, by both statistics, and of aligned weights where units are known."""
     summary = summarise(tree)
     functions, raw = (summary[f"{group}_layers"].to_dataset().sel(layer=TOTAL) for group in ("functions", "posterior"))
-    tables = {"predictions": functions, "weights": raw}
+    shares = {PREDICTIONS: rank_share(functions), WEIGHTS: rank_share(raw)}
     if tree.attrs.get("architecture"):
-        tables["weights, aligned"] = aligned_summary(tree).sel(alignment="aligned", layer=TOTAL)
-    shares = {what: rank_share(table) for what, table in tables.items()}
-    classic = {"predictions, classic": predicted(tree), "weights, classic": weights(tree)}
-    rows = {what: share.estimate for what, share in shares.items()} | {what: classic_share(x) for what, x in classic.items()}
-    verdict = decide(shares["predictions"], shares["weights"], effective_draws(functions))
-    note = (
-        f"With {name} trajectories {percent(rows['predictions'].value)} of the predictions and {percent(rows['weights'].value)} "
-        f"of the weights have a rank-normalised R-hat above {THRESHOLD}; stationary chains as slow as these show at most "
-        f"{percent(shares['predictions'].largest)} and {percent(shares['weights'].largest)}. By the classic R-hat it is "
-        f"{percent(rows['predictions, classic'].value)} and {percent(rows['weights, classic'].value)}."
-    )
-    exhibit = Exhibit(f"Share with an R-hat above {THRESHOLD}, {name} trajectories.", "share", rows)
-    return Judgement(hypothesis(f"F2 {name}", verdict, rows["weights"], note, shares["weights"].largest), (exhibit,))
+        shares[f"{WEIGHTS}, aligned"] = rank_share(aligned_summary(tree).sel(alignment="aligned", layer=TOTAL))
+    for what, variables in ((PREDICTIONS, predicted(tree)), (WEIGHTS, weights(tree))):
+        shares[f"{what}, classic"] = classic_share(variables)
+    return Measured(shares, effective_draws(functions))
+
+
+def mean_share(shares: Sequence[Share]) -> Share:
+    """Return the mean over splits, with its interval over them."""
+    if len(shares) == 1:
+        return shares[0]
+    return Share(over_splits([one.estimate.value for one in shares]), float(np.mean([one.largest for one in shares])))
 
 
 def decide(functions: Share, of_weights: Share, effective: float) -> str:
@@ -100,8 +130,8 @@ def rank_share(table: xr.Dataset) -> Share:
     return Share(Estimate(share, *share_interval(share, table)), float(chosen["share_largest"]))
 
 
-def classic_share(variables: xr.Dataset) -> Estimate:
+def classic_share(variables: xr.Dataset) -> Share:
     """Return the share of scalars with a classic R-hat above the threshold; constant ones are left out. It has no interval."""
     rhat = np.concatenate([np.ravel(rhat_classic(variable.values)) for variable in variables.data_vars.values()])
     share = float(np.mean(rhat[np.isfinite(rhat)] > THRESHOLD))
-    return Estimate(share, share, share)
+    return Share(Estimate(share, share, share), math.nan)

@@ -7,7 +7,18 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bayesnn.config import HMC, MLP, Data, GaussianPrior, Heteroscedastic, Optimise, RunConfig, WarmUp
+from bayesnn.config import (
+    CNNLSTM,
+    HMC,
+    MLP,
+    Data,
+    GaussianPrior,
+    Heteroscedastic,
+    Optimise,
+    ResNet,
+    RunConfig,
+    WarmUp,
+)
 
 # The temperatures of Izmailov et al. 2021, section 7, and one above 1, where a posterior that is too warm must show.
 TEMPERATURES = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -38,6 +49,22 @@ class World:
             dataclasses.replace(self, posterior=self.vary(data=data.model_copy(update={"split": data.split + split})), splits=1)
             for split in range(self.splits)
         )
+
+    @property
+    def prior_scale(self) -> float:
+        """Standard deviation of the prior of every weight.
+
+        Raises:
+            ValueError: The prior is no Gaussian of one scale.
+        """
+        prior = self.posterior.prior
+        if not isinstance(prior, GaussianPrior) or prior.layer_scales or prior.fan_in:
+            raise ValueError(f"the reference of a sweep needs a Gaussian prior of one scale, got {prior}")
+        return prior.scale
+
+    def labels(self, name: str) -> list[str]:
+        """Return what the world is called on each of its splits."""
+        return [f"{name}-{split}" for split in range(self.splits)] if self.splits > 1 else [name]
 
     def vary(self, **changes: object) -> RunConfig:
         """Return the reference run with some settings changed."""
@@ -74,26 +101,45 @@ class Scale:
 
 
 def laptop() -> Scale:
-    """Return the scale of two CPU cores and half an hour: everything embedded, nothing to fetch."""
+    """Return the scale of two CPU cores and half an hour; digits and diabetes are embedded, other data used where they are."""
     digits = RunConfig(
-        data=Data(name="digits"),
+        data=Data(name="digits_images"),
         model=MLP(widths=(50,)),
         prior=GaussianPrior(scale=0.3),
         sampler=HMC(step_size=0.01, max_num_steps=300),
         warmup=WarmUp(steps=100),
         draws=300,
     )
-    diabetes = digits.model_copy(
-        update={
-            "data": Data(name="diabetes"),
-            "model": MLP(widths=(20,)),
-            "likelihood": Heteroscedastic(),
-            "sampler": HMC(step_size=0.005, max_num_steps=300),
-        }
+
+    def like(**changes: object) -> RunConfig:
+        return RunConfig.model_validate({**digits.model_dump(), **changes})
+
+    diabetes = like(
+        data=Data(name="diabetes"),
+        model=MLP(widths=(20,)),
+        likelihood=Heteroscedastic(),
+        sampler=HMC(step_size=0.005, max_num_steps=300),
     )
+    few = {"warmup": WarmUp(steps=30), "draws": 60, "chains": 2, "test_points": 500}
+    images = like(
+        data=Data(name="mnist", num_train=200, size=16),
+        model=ResNet(depth=8, width=4),
+        sampler=HMC(step_size=0.003, max_num_steps=60),
+        **few,
+    )
+    reviews = like(
+        data=Data(name="imdb", num_train=200),
+        model=CNNLSTM(vocabulary=1000, embedding=8, filters=8, units=8),
+        sampler=HMC(step_size=0.003, max_num_steps=60),
+        **few,
+    )
+    sgd = Optimise(optimiser="sgd", learning_rate=0.1, batch_size=100)
+    slower = sgd.model_copy(update={"learning_rate": 0.01})
     worlds = {
-        "digits": World(digits, Optimise(optimiser="sgd", learning_rate=0.1, batch_size=100), 2000),
-        "diabetes": World(diabetes, Optimise(optimiser="sgd", learning_rate=0.01, batch_size=100), 2000),
+        "digits": World(digits, sgd, 2000),
+        "diabetes": World(diabetes, slower, 2000),
+        "images": World(images, slower, 500),
+        "reviews": World(reviews, slower, 500),
     }
     return Scale("laptop", "two CPU cores, half an hour", worlds)
 

@@ -43,6 +43,7 @@ class Entry(NamedTuple):
 MEASURES = {
     "llc": Entry("bayesnn.measure.llc:LLC", "bayesnn.measure.llc:measure"),
     "evidence": Entry("bayesnn.measure.evidence:Evidence", "bayesnn.measure.evidence:measure"),
+    "shift": Entry("bayesnn.measure.shift:Shift", "bayesnn.measure.shift:measure"),
 }
 
 
