@@ -21,12 +21,12 @@ class SWAGTuning(NamedTuple):
     Attributes:
         mean: [d].
         variance: [d] of the diagonal part.
-        deviations: [rank, d] rows of the low-rank part, scaled.
+        deviations: [rank, d] rows of the low-rank part, scaled; () at rank 0.
     """
 
     mean: Float[Array, " d"]
     variance: Float[Array, " d"]
-    deviations: Float[Array, "rank d"]
+    deviations: Float[Array, "rank d"] | tuple[()]
 
 
 class Path(NamedTuple):
@@ -36,13 +36,13 @@ class Path(NamedTuple):
         num_positions: Positions.
         mean: [d] running mean.
         squares: [d] running sum of squared deviations (Welford).
-        deviations: [rank, d] the last positions minus the mean at their time, a ring.
+        deviations: [rank, d] the last positions minus the mean at their time, a ring; () at rank 0.
     """
 
     num_positions: Int[Array, ""]
     mean: Float[Array, " d"]
     squares: Float[Array, " d"]
-    deviations: Float[Array, "rank d"]
+    deviations: Float[Array, "rank d"] | tuple[()]
 
 
 def swag(trainer: Kernel, like: Position, *, num_steps: int, first: int, period: int, rank: int = 20) -> Approximation:
@@ -81,14 +81,18 @@ def swag(trainer: Kernel, like: Position, *, num_steps: int, first: int, period:
     d, dtype = num_params(like), jnp.result_type(*jax.tree.leaves(like))
     zeros = jnp.zeros(d, dtype)
     gather, tuning_of = _functions(first, period, rank)
-    return approximation(trainer, tuning_of, _draw, SWAGTuning(zeros, zeros, jnp.zeros((rank, d), dtype)), gather=gather)
+    return approximation(trainer, tuning_of, _draw, SWAGTuning(zeros, zeros, _ring(rank, zeros)), gather=gather)
+
+
+def _ring(rank: int, like: Float[Array, " d"]) -> Float[Array, "rank d"] | tuple[()]:
+    return jnp.zeros((rank, like.size), like.dtype) if rank else ()
 
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same settings, so that nothing recompiles
 def _functions(first: int, period: int, rank: int) -> tuple[Gather, Any]:
     def begin(position: Position, batch: Batch, tuning: Tuning) -> Path:
         zeros = jnp.zeros_like(ravel_pytree(position)[0])
-        return Path(jnp.int32(0), zeros, zeros, jnp.zeros((rank, zeros.size), zeros.dtype))
+        return Path(jnp.int32(0), zeros, zeros, _ring(rank, zeros))
 
     def update(
         path: Path, position: Position, batch: Batch, tuning: Tuning, step: Int[Array, ""]
@@ -100,14 +104,16 @@ def _functions(first: int, period: int, rank: int) -> tuple[Gather, Any]:
         count = path.num_positions + 1
         mean = path.mean + (flat - path.mean) / count.astype(flat.dtype)
         squares = path.squares + (flat - path.mean) * (flat - mean)
-        deviations = path.deviations.at[path.num_positions % rank].set(flat - mean) if rank else path.deviations
+        deviations = path.deviations
+        if not isinstance(deviations, tuple):
+            deviations = deviations.at[path.num_positions % rank].set(flat - mean)
         return Path(count, mean, squares, deviations)
 
     def tuning_of(state: FitState, tuning: Tuning) -> SWAGTuning:
         path: Path = state.gathered
         variance = path.squares / path.num_positions.astype(path.squares.dtype)
-        if not rank:
-            return SWAGTuning(path.mean, variance, path.deviations)
+        if isinstance(path.deviations, tuple):
+            return SWAGTuning(path.mean, variance, ())
         return SWAGTuning(path.mean, variance / 2, path.deviations / (2 * (rank - 1)) ** 0.5)
 
     return Gather(begin, update), tuning_of
@@ -116,5 +122,7 @@ def _functions(first: int, period: int, rank: int) -> tuple[Gather, Any]:
 def _draw(key: Key[Array, ""], position: Position, tuning: SWAGTuning) -> Position:
     own, shared = jax.random.split(key)
     z = jax.random.normal(own, tuning.mean.shape, tuning.mean.dtype)
-    low_rank = jax.random.normal(shared, tuning.deviations.shape[:1], tuning.mean.dtype) @ tuning.deviations
-    return ravel_pytree(position)[1](tuning.mean + jnp.sqrt(tuning.variance) * z + low_rank)
+    flat = tuning.mean + jnp.sqrt(tuning.variance) * z
+    if not isinstance(tuning.deviations, tuple):
+        flat += jax.random.normal(shared, tuning.deviations.shape[:1], flat.dtype) @ tuning.deviations
+    return ravel_pytree(position)[1](flat)
