@@ -86,6 +86,7 @@ class CNNLSTM(nnx.Module):
         rngs: nnx.Rngs,
     ):
         self.activation = activation_named(activation)
+        self.last_token = vocabulary - 1
         self.embed = nnx.Embed(vocabulary, embedding, rngs=rngs)
         self.conv = Conv(embedding, filters, (WINDOW,), padding="VALID", compute_dtype=compute_dtype, rngs=rngs)
         self.lstm = LSTM(filters, units, compute_dtype=compute_dtype, rngs=rngs)
@@ -93,7 +94,7 @@ class CNNLSTM(nnx.Module):
 
     def __call__(self, tokens: Num[Array, "n length"]) -> Float[Array, "n output"]:
         """Return the outputs."""
-        words = self.embed(tokens.astype(jnp.int32))
+        words = self.embed(jnp.minimum(tokens.astype(jnp.int32), self.last_token))
         return self.head(self.lstm(max_pool(self.activation(self.conv(words)), POOL, POOL)))
 
 
