@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import fdtri
+
+from diagnostics.stationary import ALARM
 
 MIN_BATCHES = 4  # half a chain then has a variance between batches
 
@@ -45,10 +48,10 @@ def streaming_statistics(
 
     .. math:: m n \; \hat\sigma^2_+ / (\ell \; \mathrm{Var}(\text{batch means}))
 
-    with batches of :math:`\ell` draws, their variance about the mean of all chains, and :math:`\hat\sigma^2_+` the variance that
-    R-hat compares with that within chains. It is too large by up to :math:`1 + \tau / \ell` (batches shorter than the
-    autocorrelation time :math:`\tau` look independent when they are not), and has a relative error of sqrt(2 / batches of all
-    chains).
+    with m chains of n draws, batches of :math:`\ell` draws, their variance about the mean of all chains, and
+    :math:`\hat\sigma^2_+` the variance that R-hat holds against that within chains. It is too large by up to
+    :math:`1 + \tau / \ell` (batches shorter than the autocorrelation time :math:`\tau` look independent when they are not). Where
+    chain means differ by more than batch means explain (F test, one false alarm in a thousand), a chain counts as one batch.
 
     Args:
         batch_means: Means of consecutive batches of each chain, an even number of at least 4.
@@ -74,7 +77,13 @@ def streaming_statistics(
         within, total, classic = _parts(means, squares, batch_length, 1)
         split = _parts(means, squares, batch_length, 2)[2]
         flat = means.reshape(num_chains * num_batches, *means.shape[2:])
-        ess = num_chains * num_draws * total / (batch_length * flat.var(0, ddof=1))
+        long_run = batch_length * flat.var(0, ddof=1)  # variance of a mean of many draws, times their number
+        if num_chains > 1:
+            of_chains = num_draws * means.mean(1).var(0, ddof=1)
+            critical = fdtri(num_chains - 1, num_chains * (num_batches - 1), 1 - ALARM)
+            differ = of_chains > critical * batch_length * means.var(1, ddof=1).mean(0)
+            long_run = np.where(differ, of_chains, long_run)
+        ess = num_chains * num_draws * total / long_run
         return StreamingStatistics(flat.mean(0), np.sqrt(within), classic, split, ess, np.sqrt(total / ess))
 
 
