@@ -10,11 +10,11 @@ import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import tyro
 from pydantic import ValidationError
-from tyro.conf import Positional, arg
+from tyro.conf import Positional, arg, subcommand
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from bayesnn.config import UNIONS, Frozen, RunConfig, absolute_source, explain, parse
@@ -146,6 +146,56 @@ class Measure:
 
 
 @dataclasses.dataclass(frozen=True)
+class Data:
+    """Download a data set into BAYESNN_DATA, checked against its published hash: bayesnn data fetch NAME."""
+
+    action: Annotated[Positional[Literal["fetch"]], arg(metavar="fetch")]
+    """The one thing to do."""
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    """A data set of `bayesnn list` that is made of files, or notmnist."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SaveReference:
+    """Save what a run predicts, and of which posterior, as a reference in one file."""
+
+    folder: Folder
+    """A run folder."""
+    output: Annotated[Positional[Path], arg(metavar="OUT")]
+    """A new .npz file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CompareReference:
+    """Rank runs by closeness to a reference, beside how close its own chains are to each other."""
+
+    paths: Annotated[Positional[tuple[str, ...]], arg(metavar="FOLDER [FOLDER ...] REFERENCE")]
+    """Run folders, then an .npz of `bayesnn reference save`, bdl-cifar10 or bdl-imdb."""
+    accept_differences: bool = False
+    """Go on although a run is of another posterior."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ShowReference:
+    """Print what is known of a reference."""
+
+    reference: Annotated[Positional[str], arg(metavar="REFERENCE")]
+    """An .npz of `bayesnn reference save`, bdl-cifar10 or bdl-imdb."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """Save, show and compare with posterior references."""
+
+    action: Annotated[
+        Annotated[SaveReference, subcommand("save", prefix_name=False)]
+        | Annotated[CompareReference, subcommand("compare", prefix_name=False)]
+        | Annotated[ShowReference, subcommand("show", prefix_name=False)],
+        arg(name=""),
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
 class Demo:
     """Sample digits with HMC and SGLD, train an ensemble, audit, compare and report, in about three minutes."""
 
@@ -153,7 +203,7 @@ class Demo:
     """Where run folders live."""
 
 
-type Command = List | Run | Plan | Resume | Audit | Measure | Report | Compare | Predict | Demo
+type Command = List | Run | Plan | Resume | Audit | Measure | Report | Compare | Reference | Predict | Data | Demo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

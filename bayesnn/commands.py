@@ -251,6 +251,49 @@ def compare(folders: Sequence[RunFolder]) -> int:
     return 0
 
 
+def save_reference(folder: Path, output: Path) -> int:
+    """Save a run as a reference."""
+    from bayesnn.load import load_run
+    from bayesnn.reference import bundle_of
+
+    bundle = bundle_of(load_run(folder))
+    bundle.save(output)
+    chains = f"{bundle.prefixes.num_chains} chains of {bundle.prefixes.counts[-1]:,} draws"
+    console().print(f"{output}: {chains}, {len(bundle.y_test):,} test points", markup=False, soft_wrap=True)
+    return 0
+
+
+def compare_reference(paths: Sequence[str], *, accept_differences: bool = False) -> int:
+    """Rank runs by closeness to a reference, which is the last of the paths."""
+    from bayesnn.reference import hold_against, open_reference
+    from bayesnn.reference.comparison import open_runs, print_fidelity
+
+    if len(paths) < 2:
+        raise UsageError(f"reference compare needs one or more run folders and then a reference, got {len(paths)}")
+    *folders, name = paths
+    bundle = open_reference(name)
+    print_fidelity(console(), hold_against(open_runs(folders), bundle, accept_differences=accept_differences), bundle)
+    return 0
+
+
+def show_reference(name: str) -> int:
+    """Print what is known of a reference."""
+    from bayesnn.reference import open_reference
+    from bayesnn.reference.bundle import describe
+
+    for what, value in describe(open_reference(name)):
+        console().print(f"{what:<32}{value}", markup=False, soft_wrap=True)
+    return 0
+
+
+def fetch_data(name: str) -> int:
+    """Download a data set."""
+    from bayesnn.data.fetch import fetch
+
+    fetch(name, lambda line: console().print(line, markup=False, soft_wrap=True))
+    return 0
+
+
 def demo(runs: Path) -> int:
     """Sample, train, audit and report digits by four methods; succeeds whatever the verdicts are."""
     from bayesnn.experiments import load_experiment
@@ -351,6 +394,11 @@ HANDLERS: dict[str, Callable[..., int]] = {
     "Report": lambda c: report([RunFolder.open(path) for path in c.folders]),
     "Compare": lambda c: compare([RunFolder.open(path) for path in c.folders]),
     "Demo": lambda c: demo(c.runs),
+    "Data": lambda c: fetch_data(c.name),
+    "Reference": lambda c: HANDLERS[type(c.action).__name__](c.action),
+    "SaveReference": lambda c: save_reference(c.folder, c.output),
+    "CompareReference": lambda c: compare_reference(c.paths, accept_differences=c.accept_differences),
+    "ShowReference": lambda c: show_reference(c.reference),
     "Predict": lambda c: predict(RunFolder.open(c.folder), c.inputs, c.output, accept_changed_code=c.accept_changed_code),
     "Resume": lambda c: resume(RunFolder.open(c.folder), accept_changed_code=c.accept_changed_code),
     "Measure": lambda c, settings: measure(

@@ -117,12 +117,18 @@ def prefixes(tree: xr.DataTree) -> Prefixes:
         parts = (first, np.sqrt(np.maximum(second, 0)), np.array(by_count))
     if tree.attrs.get("kind") in INDEPENDENT:
         return Prefixes(tuple(counts), parts, float(num_chains * num_draws), float(num_draws))
-    values = next(iter(functions.data_vars.values())).values.reshape(num_chains, num_draws, -1)
-    some = values[..., :: max(1, values.shape[-1] // NUM_SCALARS)]
+    some = some_values(tree)
     return Prefixes(tuple(counts), parts, float(np.nanmedian(ess_bulk(some))), float(np.nanmedian(ess_within(some))))
 
 
-def fidelity(run: Prefixes, reference: Prefixes) -> Fidelity:
+def some_values(tree: xr.DataTree) -> Float[np.ndarray, "chain draw value"]:
+    """Return about 2,000 of the numbers that each draw predicts, evenly spaced: enough for a median or a share."""
+    values = next(iter(predicted(tree).data_vars.values())).values
+    flat = values.reshape(*values.shape[:2], -1)
+    return flat[..., :: max(1, flat.shape[-1] // NUM_SCALARS)]
+
+
+def fidelity_to(run: Prefixes, reference: Prefixes) -> Fidelity:
     """Hold a run against a reference, beside the reference's own floor.
 
     Args:

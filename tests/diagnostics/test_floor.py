@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from diagnostics.fidelity import closeness, pooled
-from diagnostics.floor import fidelity, floor, prefixes
+from diagnostics.floor import fidelity_to, floor, prefixes
 from diagnostics.trees import make_tree
 
 NUM_POINTS, NUM_CLASSES = 60, 4
@@ -49,10 +49,10 @@ def test_a_held_out_chain_is_inside_and_a_cold_one_outside(simulate, make, measu
     reference = prefixes(make(simulate, 1, num_chains=6, num_draws=1000))
     inside = 0
     for seed in range(20):
-        held_out = fidelity(prefixes(make(simulate, 100 + seed, num_draws=1000)), reference)
+        held_out = fidelity_to(prefixes(make(simulate, 100 + seed, num_draws=1000)), reference)
         inside += all(held_out.is_inside(held_out.equal_draws, measure) for measure in measures)
     assert inside >= 17  # 20 of 95 % bands, less two binomial standard errors
-    cold = fidelity(prefixes(make(simulate, 200, num_draws=1000, temperature=0.5)), reference)
+    cold = fidelity_to(prefixes(make(simulate, 200, num_draws=1000, temperature=0.5)), reference)
     for measure in measures:
         assert not cold.is_inside(cold.equal_draws, measure)
         assert not cold.is_inside(cold.equal_ess, measure)
@@ -62,15 +62,15 @@ def test_agreement_is_judged_from_below(simulate):
     reference = prefixes(classification(simulate, 1, num_chains=6))
     whole = classification(simulate, 1, num_chains=6)  # closer to itself than any chain is to the others: not outside
     wrong = prefixes(whole)._replace(parts=(reference.parts[0][..., ::-1],))
-    assert fidelity(prefixes(whole), reference).is_inside(floor(reference, 200), "agreement")
-    assert not fidelity(wrong, reference).is_inside(floor(reference, 200), "agreement")
+    assert fidelity_to(prefixes(whole), reference).is_inside(floor(reference, 200), "agreement")
+    assert not fidelity_to(wrong, reference).is_inside(floor(reference, 200), "agreement")
 
 
 def test_floors_have_as_many_draws_and_as_many_effective_draws(simulate):
     reference = prefixes(classification(simulate, 1, num_chains=4, phi=0.9))
     ensemble = prefixes(classification(simulate, 2, num_chains=12, num_draws=1, phi=0.0, kind="ensemble"))
     assert ensemble.ess == 12
-    found = fidelity(ensemble, reference)
+    found = fidelity_to(ensemble, reference)
     assert (found.num_draws, found.equal_draws.num_draws) == (12, 12)
     # Draws of an AR(0.9) are worth a nineteenth of an independent one: 12 effective ones are all that a chain of 200 has.
     assert found.equal_ess.num_draws == 200
@@ -82,7 +82,7 @@ def test_floors_have_as_many_draws_and_as_many_effective_draws(simulate):
 def test_values_are_the_published_definitions(simulate):
     one, two = (prefixes(classification(simulate, seed, num_chains=2)) for seed in (1, 2))
     p, q = (pooled(one.at(-1))[0], pooled(two.at(-1))[0])
-    found = fidelity(one, two)
+    found = fidelity_to(one, two)
     assert found.measured["agreement"].value == pytest.approx(np.mean(p.argmax(1) == q.argmax(1)))
     assert found.measured["total_variation"].value == pytest.approx(np.mean(np.abs(p - q).sum(1) / 2))
     assert found.equal_draws is None  # two chains have no scatter
@@ -99,7 +99,7 @@ def test_pooled_quantiles_are_those_of_all_chains_together(simulate):
 def test_what_cannot_be_compared(simulate):
     runs = [prefixes(make(simulate, 0, num_chains=3, num_draws=20)) for make in (classification, regression)]
     with pytest.raises(ValueError, match="cannot be compared"):
-        fidelity(*runs)
+        fidelity_to(*runs)
     with pytest.raises(ValueError, match="at least 3 chains, the reference has 2"):
         floor(prefixes(classification(simulate, 0, num_chains=2)), 10)
     with pytest.raises(ValueError, match="predicts nothing"):
