@@ -10,6 +10,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from diagnostics import stationary
+from diagnostics.chainwise import block_rhat_chainwise, block_variances
 from diagnostics.convergence import (
     MIN_DRAWS,
     TAIL,
@@ -17,6 +18,7 @@ from diagnostics.convergence import (
     Draws,
     block_ess,
     block_ess_tail,
+    block_rhat,
     block_rhat_rank,
     by_chain,
     fold,
@@ -45,6 +47,10 @@ class ScalarStatistics(NamedTuple):
         ess_within_folded: (chain, ...); the same for the distance to the median of the chain.
         disagreement: Variance of the chain means over their squared Monte Carlo error, which is taken from within the chains:
             about 1 for chains that agree, however slow they are.
+        rhat_classic: Gelman and Rubin's R-hat of whole chains, for comparison with older work.
+        rhat_chainwise: (chain, ...); R-hat of four blocks of each chain on its own, see `rhat_chainwise`.
+        within: Mean over chains of the variance of a chain.
+        between: Variance of the chain means.
     """
 
     mean: Float[np.ndarray, "*scalars"]
@@ -56,9 +62,25 @@ class ScalarStatistics(NamedTuple):
     ess_within: Float[np.ndarray, "chain *scalars"]
     ess_within_folded: Float[np.ndarray, "chain *scalars"]
     disagreement: Float[np.ndarray, "*scalars"]
+    rhat_classic: Float[np.ndarray, "*scalars"]
+    rhat_chainwise: Float[np.ndarray, "chain *scalars"]
+    within: Float[np.ndarray, "*scalars"]
+    between: Float[np.ndarray, "*scalars"]
 
 
-REPORTED = ("mean", "sd", "rhat", "ess_bulk", "ess_tail", "mcse_mean", "ess_within")
+REPORTED = (
+    "mean",
+    "sd",
+    "rhat",
+    "ess_bulk",
+    "ess_tail",
+    "mcse_mean",
+    "ess_within",
+    "rhat_classic",
+    "rhat_chainwise",
+    "within",
+    "between",
+)
 
 
 def scalar_statistics(draws: Draws) -> ScalarStatistics:
@@ -83,6 +105,8 @@ def _block_statistics(block: Block) -> ScalarStatistics:
     halves = split(block)
     scores, folded = rank_scores(halves), rank_scores(fold(halves))
     alone = halves_by_chain(block)
+    scores_alone = rank_scores(alone)
+    within, between = block_variances(block)
     sd = np.where(np.ptp(block, (1, 2)) > 0, block.std((1, 2), ddof=1), 0)
     return ScalarStatistics(
         mean=block.mean((1, 2)),
@@ -91,9 +115,13 @@ def _block_statistics(block: Block) -> ScalarStatistics:
         ess_bulk=block_ess(scores),
         ess_tail=block_ess_tail(block, TAIL),
         mcse_mean=sd / np.sqrt(block_ess(halves)),
-        ess_within=by_chain(block_ess(rank_scores(alone)), block),
+        ess_within=by_chain(block_ess(scores_alone), block),
         ess_within_folded=by_chain(block_ess(rank_scores(fold(alone))), block),
         disagreement=stationary.disagreement(block, by_chain(block_ess(alone), block).T),
+        rhat_classic=block_rhat(block, block.shape[1]),
+        rhat_chainwise=block_rhat_chainwise(scores_alone, block),
+        within=within,
+        between=between,
     )
 
 
@@ -127,8 +155,8 @@ def summarise(tree: xr.DataTree) -> xr.DataTree:
 
     Returns:
         A tree with the attributes of the run and, for each of the groups `posterior` and `functions` that it has, two groups:
-        that name, with the variables of the run along a new leading dimension `statistic` (`REPORTED`; `ess_within` is the mean
-        over chains), and that name + `_layers`, the table of `layer_table`.
+        that name, with the variables of the run along a new leading dimension `statistic` (`REPORTED`; `ess_within` and
+        `rhat_chainwise` are means over chains), and that name + `_layers`, the table of `layer_table`.
 
     Raises:
         ValueError: The tree is not one of a run.
@@ -152,7 +180,8 @@ def summarise_variables(variables: xr.Dataset) -> tuple[xr.Dataset, xr.Dataset]:
 def _labelled(variables: xr.Dataset, parts: Mapping[str, Part]) -> xr.Dataset:
     labelled = {}
     for name, part in parts.items():
-        fields = part.statistics._replace(ess_within=part.statistics.ess_within.mean(0))._asdict()
+        means = {statistic: getattr(part.statistics, statistic).mean(0) for statistic in ("ess_within", "rhat_chainwise")}
+        fields = part.statistics._asdict() | means
         values = np.stack([fields[statistic] for statistic in REPORTED])
         shape, dims = variables[name].shape[2:], variables[name].dims[2:]
         labelled[name] = (("statistic", *dims), values.reshape(-1, *shape))
@@ -171,7 +200,10 @@ def layer_table(parts: Mapping[str, Part], num_draws: int) -> xr.Dataset:
         of all else; what cannot be told (R-hat of one chain) is NaN.
 
         - `num_scalars`, `num_constant`, `num_nonfinite`; `num_effective`: independent scalars that they are worth;
-        - `rhat_median`, `ess_bulk_median`, `ess_tail_median`; `mcse_ratio_median`: Monte Carlo error over standard deviation;
+        - `rhat_median`, `rhat_classic_median`, `ess_bulk_median`, `ess_tail_median`; `mcse_ratio_median`: Monte Carlo error over
+          standard deviation;
+        - `rhat_chainwise_median`: of R-hat inside chains, mean over chains; near 1 while `rhat_median` is not: chains that have
+          each settled somewhere else; `within_mean`, `between_mean`: variance inside chains and of their means;
         - `ess_within_low`: effective draws a chain, mean over chains, that 95 % of the scalars reach; `ess_within_median` by
           chain;
         - `share`: share of scalars with a rank R-hat above each threshold; `share_expected`, `share_largest`: what a stationary
@@ -203,6 +235,10 @@ def _row(part: Part, num_draws: int) -> xr.Dataset:
             "num_nonfinite": int(np.sum(~is_finite)),
             "num_effective": effective,
             "rhat_median": np.median(live.rhat),
+            "rhat_classic_median": np.median(live.rhat_classic),
+            "rhat_chainwise_median": np.median(live.rhat_chainwise.mean(0)),
+            "within_mean": np.mean(live.within),
+            "between_mean": np.mean(live.between),
             "ess_bulk_median": np.median(live.ess_bulk),
             "ess_tail_median": np.median(live.ess_tail),
             "mcse_ratio_median": np.median(live.mcse_mean / live.sd),

@@ -8,7 +8,7 @@ import pytest
 from arviz_stats.base import array_stats
 from scipy.signal import lfilter
 
-from diagnostics import convergence
+from diagnostics import chainwise, convergence
 from diagnostics.summary import scalar_statistics
 
 ROUNDING = 1e-10  # relative; both sides work in float64, and no statistic cancels more than six digits
@@ -70,8 +70,10 @@ def test_equal_to_arviz(kind, shape):
 def test_one_pass_gives_the_same_numbers():
     draws = np.random.default_rng(1).normal(size=(3, 60, 2, 4)).cumsum(1)
     statistics = scalar_statistics(draws)
-    for name in ("rhat", "ess_bulk", "ess_tail", "mcse_mean", "ess_within"):
+    for name in ("rhat", "rhat_classic", "ess_bulk", "ess_tail", "mcse_mean", "ess_within"):
         np.testing.assert_array_equal(getattr(statistics, name), getattr(convergence, name)(draws), err_msg=name)
+    np.testing.assert_array_equal(statistics.rhat_chainwise, chainwise.rhat_chainwise(draws))
+    np.testing.assert_array_equal((statistics.within, statistics.between), chainwise.chain_variances(draws))
     np.testing.assert_allclose(statistics.mean, draws.mean((0, 1)), rtol=ROUNDING)
     np.testing.assert_allclose(statistics.sd, draws.std((0, 1), ddof=1), rtol=ROUNDING)
 
