@@ -53,13 +53,13 @@ def _is_complete(folder: SuiteFolder, name: str, planned: Planned) -> bool:
 
 def _complete(folder: SuiteFolder, name: str, planned: Planned, console: Console) -> bool:
     """Bring one run to its end, and measure; False when it was interrupted."""
-    from bayesnn import commands
+    from bayesnn import launch
 
     try:
         if not folder.run_path(name).exists():
-            state = commands.sample_into(folder.run_path(name), name, planned.config)
+            state = launch.sample_into(folder.run_path(name), name, planned.config)
         elif not folder.has_draws(name):
-            state = "complete" if commands.resume(RunFolder.open(folder.run_path(name))) == 0 else "interrupted"
+            state = "complete" if launch.resume(RunFolder.open(folder.run_path(name))) == 0 else "interrupted"
         else:
             state = "complete"
         if state != "complete":

@@ -1,9 +1,12 @@
 """Each hypothesis in a planted world where it holds, in one where it does not, and where nobody can tell."""
 
 import numpy as np
+import pytest
 import xarray as xr
 
-from bayesnn.izmailov2021 import c1_beats_sgd, c2_one_long_chain, c3_cold_posterior, c4_priors, c5_shift
+from bayesnn.izmailov2021 import c1_beats_sgd, c2_one_long_chain, c3_cold_posterior, c4_priors, c5_shift, c6_fidelity, f2_rhat
+from bayesnn.izmailov2021.suite import SCALES, suite
+from diagnostics.hypotheses import paired_gain
 from tests.bayesnn.planted import NUM_POINTS, predictions
 
 GOOD, SAME, BAD = 2.5, 2.0, 1.5  # log odds: log scores then differ by about 0.05 nats a point
@@ -85,3 +88,79 @@ def test_c5():
     worlds.append({"hmc": shifted(0.01, noise=1.0), "sgd": shifted(0.0, noise=1.0, seed=1), "empcov": shifted(0.0)})
     assert verdicts(c5_shift.judge_shift, worlds) == ["supported", "contradicted", "inconclusive"]
     assert verdicts(c5_shift.judge_mechanism, worlds[:2]) == ["supported", "contradicted"]
+
+
+def fidelity_world(**skills: float) -> dict[str, xr.DataTree]:
+    """Return HMC at skill 2 and baselines at theirs; the wording of a prediction moves with its skill."""
+    world = {"HMC": predictions(SAME, draws=50)}
+    return world | {name: predictions(skill, chains=2, draws=50, seed=9) for name, skill in skills.items()}
+
+
+def test_c6_differ():
+    names = ("ensemble", "SGLD", "SGHMC")
+    far, near = ({**dict.fromkeys(names, skill)} for skill in (GOOD, SAME))
+    assert c6_fidelity.judge_differ(fidelity_world(**far)).finding.verdict == "supported"
+    assert c6_fidelity.judge_differ(fidelity_world(**near)).finding.verdict != "supported"
+    one_near = {**far, "SGLD": SAME}
+    assert c6_fidelity.judge_differ(fidelity_world(**one_near)).finding.verdict != "supported"
+
+
+def test_c6_differ_is_contradicted_by_something_closer_than_the_floor():
+    """Something with more draws of the same posterior than the floor has is closer to HMC than half of it."""
+    world = {"HMC": predictions(SAME, draws=2, noise=1.0)}
+    exact = {name: predictions(SAME, chains=4, draws=400, noise=1.0, seed=9) for name in ("ensemble", "SGLD", "SGHMC")}
+    assert c6_fidelity.judge_differ(world | exact).finding.verdict == "contradicted"
+
+
+def test_c6_well():
+    worlds = [fidelity_world(ensemble=skill, SGLD=SAME, SGHMC=SAME) for skill in (SAME, BAD)]
+    assert verdicts(c6_fidelity.judge_well, worlds) == ["supported", "contradicted"]
+
+
+def test_c6_order():
+    worlds = [
+        fidelity_world(**{"ensemble": 2.2, "SGLD": langevin, "mean-field VI": variational})
+        for langevin, variational in ((2.2, 3.0), (3.0, 3.5), (2.2, 2.1))
+    ]
+    assert verdicts(c6_fidelity.judge_order, worlds) == ["supported", "contradicted", "contradicted"]
+
+
+def test_a_held_out_chain_is_within_the_floor_and_a_cold_one_is_not():
+    hmc, cold = predictions(SAME, draws=50), predictions(SAME + 0.3, chains=1, draws=50, seed=4)
+    held_out = predictions(SAME, chains=1, draws=50, seed=5)
+    for other, is_within in ((held_out, True), (cold, False)):
+        far, floor = c6_fidelity.distance_and_floor(hmc, other)
+        excess = paired_gain(far[None], floor[None])
+        assert (excess.lower <= 0) == is_within
+
+
+def mixing(weight_offset: float, function_offset: float, draws: int = 200) -> xr.DataTree:
+    """Return four chains of independent draws, their weights and predictions shifted apart."""
+    offsets = np.array([-1.5, -0.5, 0.5, 1.5])
+    tree = predictions(SAME, draws=draws, noise=0.5)
+    rng = np.random.default_rng(2)
+    weights = rng.normal(size=(4, draws, 200)) + weight_offset * offsets[:, None, None]
+    tree["posterior"] = tree["posterior"].to_dataset()[[]].assign({"layer_0.kernel": (("chain", "draw", "weight"), weights)})
+    functions = tree["functions"].to_dataset()
+    right = functions["probability"].values
+    moved = right ** np.exp(function_offset * offsets)[:, None, None, None]
+    tree["functions"] = functions.assign(probability=(functions["probability"].dims, moved / moved.sum(-1, keepdims=True)))
+    return tree
+
+
+def test_f2():
+    def judge(tree):
+        return f2_rhat.judge({"r": tree}, claim="F2 w", labels=["r"], kind="jittered").finding
+
+    assert judge(mixing(1.0, 0.0)).verdict == "supported"
+    assert judge(mixing(0.0, 0.0)).verdict == "contradicted"  # nothing is wrong in weight space
+    assert judge(mixing(1.0, 0.5)).verdict == "contradicted"  # the predictions disagree, too
+    assert judge(mixing(1.0, 0.0, draws=40)).verdict == "inconclusive"  # too few draws
+    assert "By the classic R-hat" in judge(mixing(1.0, 0.0)).note
+
+
+@pytest.mark.parametrize("scale", list(SCALES))
+def test_every_scale_is_a_suite_that_validates(scale):
+    whole = suite(scale)
+    assert whole.planned()
+    assert all(hypothesis.claims and hypothesis.protocol for hypothesis in whole.hypotheses)

@@ -1,0 +1,124 @@
+"""Suites: shared runs run once, what is there is kept, failures are told, verdicts and a page come out."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+
+import pytest
+import xarray as xr
+from rich.console import Console
+
+from bayesnn.config import HMC, MLP, Data, Optimise, RunConfig, WarmUp
+from bayesnn.run_folder import RunFolder
+from bayesnn.suite.budget import make_budget, print_budget
+from bayesnn.suite.execute import execute_suite
+from bayesnn.suite.judge import judge_suite, read_exhibits, read_findings
+from bayesnn.suite.report import write_suite_report
+from bayesnn.suite.results import SuiteFolder
+from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned, Suite
+from diagnostics.hypotheses import hypothesis, paired_gain, point_scores, superiority
+
+WINE = RunConfig(
+    data=Data(name="wine"), model=MLP(widths=(3,)), sampler=HMC(step_size=0.02), warmup=WarmUp(steps=5), draws=5, chains=2
+)
+MAP = WINE.model_copy(
+    update={"sampler": Optimise(), "start": "model", "warmup": WarmUp(steps=0), "chains": 2, "draws": 1, "thin": 50}
+)
+ABSENT = WINE.model_copy(update={"data": Data(name="no_such_data")})
+
+
+def judge(trees: Mapping[str, xr.DataTree]) -> Judgement:
+    gain = paired_gain(point_scores(trees["hmc"])["log_score"], point_scores(trees["map"])["log_score"])
+    return Judgement(hypothesis("better", superiority(gain), gain, "A note."), (Exhibit("A caption.", "nats", {"gain": gain}),))
+
+
+def needs_absent(trees: Mapping[str, xr.DataTree]) -> Judgement:
+    raise AssertionError(f"never judged without its run: {trees['absent']}")
+
+
+def small_suite() -> Suite:
+    first = Hypothesis(
+        "H1", "HMC beats MAP", "nobody", "Run: both.", {"hmc": Planned(WINE), "map": Planned(MAP)}, {"better": judge}
+    )
+    runs = {"again": Planned(WINE), "absent": Planned(ABSENT)}
+    second = Hypothesis("H2", "This cannot be told", "nobody", "Run: nothing.", runs, {"absent": needs_absent})
+    return Suite("small", "tiny", "seconds", (first, second))
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    folder, suite, console = SuiteFolder(tmp_path_factory.mktemp("suite")), small_suite(), quiet()
+    budget = make_budget(suite)
+    print_budget(console, suite, budget)
+    assert execute_suite(suite, folder, budget, console)
+    return suite, folder, console
+
+
+def test_runs_are_shared_and_named(finished):
+    suite, folder, _ = finished
+    assert len(suite.planned()) == 3
+    names = suite.folder_names(suite.hypotheses[1])
+    assert names["again"] == suite.folder_names(suite.hypotheses[0])["hmc"]
+    assert json.loads((folder.path / "suite.json").read_text())["hypotheses"]["H1"]["claims"] == ["better"]
+
+
+def test_the_budget_comes_first(finished):
+    text = finished[2].file.getvalue()
+    assert text.index("in all") < text.index("1/3")
+
+
+def test_a_failure_is_told_and_ends_nothing(finished):
+    suite, folder, console = finished
+    absent = suite.folder_names(suite.hypotheses[1])["absent"]
+    assert list(folder.failures) == [absent]
+    assert "no_such_data" in folder.failures[absent]
+    assert "failed" in console.file.getvalue()
+
+
+def test_verdicts_and_page(finished):
+    suite, folder, _ = finished
+    first, second = judge_suite(suite, folder)
+    assert first.judgements[0].finding.note == "A note."
+    assert second.verdict == "inconclusive"
+    assert "no_such_data" in second.judgements[0].finding.note
+    page = write_suite_report(suite, folder, [first, second]).read_text()
+    assert '<a href="#H1">H1: HMC beats MAP</a>' in page
+    assert 'id="H1"' in page
+    assert "no_such_data" in page
+    assert read_findings(folder) == [judgement.finding for one in (first, second) for judgement in one.judgements]
+    assert read_exhibits(folder)["better"][0].rows == first.judgements[0].exhibits[0].rows
+
+
+def test_what_is_complete_is_not_run_again(finished):
+    suite, folder, _ = finished
+    names = [name for name in suite.planned() if name not in folder.failures]
+    before = [RunFolder.open(folder.run_path(name)).manifest["launches"] for name in names]
+    console = quiet()
+    assert execute_suite(suite, folder, make_budget(suite), console)
+    assert "2 of 3 runs are complete already" in console.file.getvalue()
+    assert [RunFolder.open(folder.run_path(name)).manifest["launches"] for name in names] == before
+
+
+def test_an_interrupted_suite_goes_on(tmp_path, monkeypatch):
+    from bayesnn import launch
+
+    suite, folder = small_suite(), SuiteFolder(tmp_path)
+    monkeypatch.setattr(launch, "sample_into", lambda *_: "interrupted")
+    assert not execute_suite(suite, folder, make_budget(suite), quiet())
+    assert not folder.failures
+    monkeypatch.undo()
+    assert execute_suite(suite, folder, make_budget(suite), quiet())
+    assert len(folder.failures) == 1
+
+
+def test_one_measure_with_two_settings_is_refused():
+    runs = [{"a": Planned(WINE, {"shift": {"intensities": [i]}})} for i in (1, 2)]
+    suite = Suite("s", "t", "d", tuple(Hypothesis(str(i), "t", "s", "p", one, {}) for i, one in enumerate(runs)))
+    with pytest.raises(ValueError, match="two settings"):
+        suite.planned()
