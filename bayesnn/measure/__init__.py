@@ -42,6 +42,7 @@ class Entry(NamedTuple):
 
 MEASURES = {
     "llc": Entry("bayesnn.measure.llc:LLC", "bayesnn.measure.llc:measure"),
+    "basins": Entry("bayesnn.measure.basins:Basins", "bayesnn.measure.visits:measure"),
     "evidence": Entry("bayesnn.measure.evidence:Evidence", "bayesnn.measure.evidence:measure"),
     "shift": Entry("bayesnn.measure.shift:Shift", "bayesnn.measure.shift:measure"),
 }

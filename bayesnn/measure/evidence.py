@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, PositiveInt
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bayesnn.posteriors import Posterior
     from bayesnn.problem import Problem
     from diagnostics.claims import Finding
+    from samplers import Kernel
 
 FIRST_STEP = 0.1  # of the leapfrog integrator, in units of the metric's standard deviations; both methods adapt it
 COARSEST = 1.0  # nats: odds of 3, the least worth a mention (Kass & Raftery 1995); a wider error settles nothing
@@ -57,68 +58,90 @@ def measure(run: LoadedRun, settings: Evidence, console: Console) -> tuple[xr.Da
     Raises:
         UsageError: The run samples no network, or at a temperature other than 1.
     """
+    import jax
     import xarray as xr
 
     from bayesnn.measure.problem import problem_of
 
     problem = problem_of(run)
-    particles, ladders = sample_both(problem, settings, console)
+    posterior_of(problem)
+    particles, ladders = sample_both(jax.random.key(settings.seed), problem, settings, console)
     table = evidence_table(particles, ladders, float(problem.tempering.likelihood_temperature))
     return xr.DataTree.from_dict({"evidence": table}), [methods_agree(table)]
 
 
-def sample_both(problem: Problem, settings: Evidence, console: Console) -> tuple[Particles, Ladders]:
-    """Run both methods on the posterior of a network.
-
-    Raises:
-        UsageError: There is no network, hence no prior to draw from; or the temperature is not 1.
-    """
+def sample_both(key: Any, problem: Problem, settings: Evidence, console: Console) -> tuple[Particles, Ladders]:
+    """Run tempered SMC and parallel tempering on the posterior of a network, each from prior draws of its own."""
     import jax
+
+    particle_key, ladder_key = jax.random.split(key)
+    with console.status(f"{settings.systems} systems of {settings.particles} particles, from the prior to the posterior"):
+        particles = sample_particles(particle_key, problem, settings, settings.systems)
+    with console.status(f"{settings.systems} ladders of {settings.rungs} replicas"):
+        return particles, _sample_ladders(ladder_key, problem, settings)
+
+
+def sample_particles(key: Any, problem: Problem, settings: Evidence, num_systems: int) -> Particles:
+    """Run systems of particles from prior draws."""
+    import jax
+
+    from bayesnn.measure.tempered import run_particles
+
+    start_key, key = jax.random.split(key)
+    starts = posterior_of(problem).init(start_key, num_systems * settings.particles, "prior")
+    return run_particles(
+        key,
+        _kernel(problem, settings),
+        problem.target,
+        problem.batch,
+        jax.tree.map(lambda x: x.reshape(num_systems, settings.particles, *x.shape[1:]), starts),
+        num_moves=settings.moves,
+        conditional_ess=settings.conditional_ess,
+    )
+
+
+def _sample_ladders(key: Any, problem: Problem, settings: Evidence) -> Ladders:
+    import jax
+
+    from bayesnn.measure.tempered import run_ladders
+
+    start_key, key = jax.random.split(key)
+    return run_ladders(
+        key,
+        _kernel(problem, settings),
+        problem.target,
+        problem.batch,
+        posterior_of(problem).init(start_key, settings.systems, "prior"),
+        num_rungs=settings.rungs,
+        num_warmup=settings.ladder_warmup,
+        num_draws=settings.ladder_draws,
+    )
+
+
+def _kernel(problem: Problem, settings: Evidence) -> Kernel:
+    """Return HMC in the metric of the prior, with trajectories of a quarter of its period."""
     import jax.numpy as jnp
     from jax.flatten_util import ravel_pytree
 
     import samplers
-    from bayesnn.measure.tempered import run_ladders, run_particles
 
-    posterior = _posterior(problem)
-    scales = posterior.prior_scales()
-    inverse_mass = 1.0 if scales is None else jnp.square(ravel_pytree(scales)[0])
-    kernel = samplers.hmc(
+    scales = posterior_of(problem).prior_scales()
+    return samplers.hmc(
         problem.target,
         step_size=FIRST_STEP,
         trajectory_length=math.pi / 2,
         max_num_steps=settings.max_num_steps,
-        inverse_mass_matrix=inverse_mass,
+        inverse_mass_matrix=1.0 if scales is None else jnp.square(ravel_pytree(scales)[0]),
         tempering=problem.tempering,
     )
-    particle_key, ladder_key, *start_keys = jax.random.split(jax.random.key(settings.seed), 4)
-    count, size = settings.systems, settings.particles
-    starts = posterior.init(start_keys[0], count * size, "prior")
-    with console.status(f"{count} systems of {size} particles, prior to posterior"):
-        particles = run_particles(
-            particle_key,
-            kernel,
-            problem.target,
-            problem.batch,
-            jax.tree.map(lambda x: x.reshape(count, size, *x.shape[1:]), starts),
-            num_moves=settings.moves,
-            conditional_ess=settings.conditional_ess,
-        )
-    with console.status(f"{count} ladders of {settings.rungs} replicas"):
-        ladders = run_ladders(
-            ladder_key,
-            kernel,
-            problem.target,
-            problem.batch,
-            posterior.init(start_keys[1], count, "prior"),
-            num_rungs=settings.rungs,
-            num_warmup=settings.ladder_warmup,
-            num_draws=settings.ladder_draws,
-        )
-    return particles, ladders
 
 
-def _posterior(problem: Problem) -> Posterior:
+def posterior_of(problem: Problem) -> Posterior:
+    """Return the network's posterior, from whose prior one can draw.
+
+    Raises:
+        UsageError: The run samples a density, or at a temperature other than 1.
+    """
     from bayesnn.errors import UsageError
 
     if problem.posterior is None:

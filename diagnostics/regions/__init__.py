@@ -15,7 +15,8 @@ from diagnostics.regions.masses import (
     masses_from_systems,
     masses_from_weights,
 )
-from diagnostics.regions.partition import FunctionRegions, function_regions, merge_minima, same_minimum
+from diagnostics.regions.partition import LOWEST_BARRIER, FunctionRegions, function_regions, merge_minima, same_minimum
+from diagnostics.regions.table import regions_table
 from diagnostics.regions.visits import (
     fewest_round_trips,
     first_entry_shares,
@@ -29,6 +30,7 @@ from diagnostics.regions.weighting import Weightings, predictions_robust, region
 
 __all__ = [
     "LIGHT",
+    "LOWEST_BARRIER",
     "FunctionRegions",
     "Masses",
     "Weightings",
@@ -46,6 +48,7 @@ __all__ = [
     "predictions_robust",
     "region_log_predictive",
     "regions_mix",
+    "regions_table",
     "regions_visited_by_mass",
     "round_trips",
     "same_minimum",

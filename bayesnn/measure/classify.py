@@ -1,0 +1,144 @@
+"""Classifiers of a network's draws, fixed on draws that are not under test: by functions, by minima, or a user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int
+
+from bayesnn.errors import UsageError
+from bayesnn.imports import load_function
+from bayesnn.measure.barriers import barriers
+from bayesnn.measure.gradient_flow import Minima, flow_to_minima
+from bayesnn.models import named, nest
+from bayesnn.posteriors import Posterior
+from diagnostics.alignment import align
+from diagnostics.regions import function_regions, merge_minima, same_minimum
+from samplers.types import Position
+
+BLOCK = 32  # draws whose predictions are computed at a time
+MOST_POINTS = 200  # test inputs at which functions are compared; more tell clusters of functions apart no better
+
+
+class Classifier(NamedTuple):
+    """From draws to regions.
+
+    Attributes:
+        description: How, in a few words.
+        num_regions: Number of regions.
+        label: [draw, ...] positions -> [draw] regions.
+    """
+
+    description: str
+    num_regions: int
+    label: Callable[[Position], Int[np.ndarray, " draw"]]
+
+
+class Reference(NamedTuple):
+    """Minima below draws.
+
+    Attributes:
+        minima: Ends of the flows that came to a minimum.
+        nearest: [i, j, d] that copy of minimum i which is nearest to minimum j.
+        number: [minimum] of distinct minima, from 0.
+    """
+
+    minima: Minima
+    nearest: Float[np.ndarray, "minimum minimum d"]
+    number: Int[np.ndarray, " minimum"]
+
+
+def by_functions(posterior: Posterior, pilot: Position, num_regions: int, seed: int) -> Classifier:
+    """Return clusters of what pilot draws predict at the test inputs."""
+    x = jnp.asarray(posterior.dataset.x_test[:MOST_POINTS], float)
+
+    @jax.jit
+    def features(positions: Position) -> Float[Array, "draw feature"]:
+        def one(position: Position) -> Float[Array, " feature"]:
+            predicted = posterior.functions(position, x)
+            return jnp.ravel(predicted["probability"] if "probability" in predicted else predicted["mean"])
+
+        return jax.lax.map(one, positions, batch_size=BLOCK)
+
+    clusters = function_regions(np.asarray(features(pilot)), num_regions, seed=seed)
+
+    def label(positions: Position) -> Int[np.ndarray, " draw"]:
+        return clusters.label(np.asarray(features(positions)))
+
+    return Classifier(f"{len(clusters.centre)} clusters of functions", len(clusters.centre), label)
+
+
+def by_minima(posterior: Posterior, pilot: Position) -> tuple[Classifier, Reference, Float[np.ndarray, "minimum minimum"]]:
+    """Return regions of minima that are merged across low barriers, the minima below the pilot draws, and their barriers.
+
+    A draw belongs to the region of that reference minimum which is nearest to the minimum below it, in nats of the reference's
+    own parabola; a draw whose flow did not end, to that which is nearest to where it stopped.
+    """
+    target, batch, tempering = posterior.target, posterior.batch, posterior.tempering
+    reference = find_minima(posterior, pilot)
+    first = np.unique(reference.number, return_index=True)[1]
+    minima = jax.tree.map(lambda x: x[first], reference.minima)
+    nearest = reference.nearest[np.ix_(first, first)]
+    like = jax.tree.map(lambda x: x[0], minima.position)
+    heights = barriers(target, batch, tempering, like, nearest, minima.log_density, minima.hessian)
+    regions = merge_minima(heights)
+
+    def label(positions: Position) -> Int[np.ndarray, " draw"]:
+        ends = flow_to_minima(target, batch, tempering, positions).position
+        energies = []
+        for place, hessian in enumerate(minima.hessian):
+            step = copies_near(posterior, ends, jax.tree.map(lambda x, i=place: x[i], minima.position)) - nearest[place, place]
+            energies.append(np.einsum("nd,de,ne->n", step, hessian, step))
+        return regions[np.argmin(energies, 0)]
+
+    count = int(regions.max()) + 1
+    return Classifier(f"{count} regions of {len(first)} minima", count, label), Reference(minima, nearest, regions), heights
+
+
+def by_own(source: str, num_regions: int) -> Classifier:
+    """Return a user's own classifier: a function of weights by dotted path, each [draw, ...], to regions [draw] from 0.
+
+    Raises:
+        UsageError: When it labels: it does not return one integer below `num_regions` a draw.
+    """
+    function = load_function(source)
+
+    def label(positions: Position) -> Int[np.ndarray, " draw"]:
+        found = np.asarray(function({name: np.asarray(array) for name, array in named(positions).items()}))
+        expected = (len(jax.tree.leaves(positions)[0]),)
+        if found.shape != expected or found.dtype.kind not in "iu" or not 0 <= found.min() <= found.max() < num_regions:
+            raise UsageError(
+                f"{source} must return integers from 0 to {num_regions - 1} (--num-regions less 1) of shape {expected}, it "
+                f"returned {found.dtype} {found.shape} from {found.min()} to {found.max()}"
+            )
+        return found
+
+    return Classifier(f"{num_regions} regions by {source.rpartition(':')[2]}", num_regions, label)
+
+
+def find_minima(posterior: Posterior, positions: Position) -> Reference:
+    """Follow draws to the minima below them, and tell which of these are the same up to symmetry."""
+    found = flow_to_minima(posterior.target, posterior.batch, posterior.tempering, positions)
+    if not found.is_minimum.any():
+        raise UsageError("no gradient flow came to a minimum: the density is not smooth (ReLU?), or the weights are too many")
+    minima: Minima = jax.tree.map(lambda x: x[found.is_minimum], found)
+    count = len(minima.log_density)
+    at = [jax.tree.map(lambda x, i=place: x[i], minima.position) for place in range(count)]
+    nearest = np.stack([copies_near(posterior, minima.position, one) for one in at], 1)
+    step = nearest - nearest[np.arange(count), np.arange(count)]
+    return Reference(minima, nearest, same_minimum(step, minima.log_density, minima.hessian))
+
+
+def copies_near(posterior: Posterior, positions: Position, reference: Position) -> Float[np.ndarray, "draw d"]:
+    """Return the copies of networks that are nearest to a reference, each as one vector."""
+    draws: Mapping[str, Any] = {name: np.asarray(array) for name, array in named(positions).items()}
+    if architecture := posterior.model.symmetries(posterior.like):
+        to = {name: np.asarray(array) for name, array in named(reference).items()}
+        moved = align({name: array[None] for name, array in draws.items()}, architecture, to).weights
+        draws = {name: array[0] for name, array in moved.items()}
+    return np.asarray(jax.vmap(lambda position: ravel_pytree(position)[0])(nest(draws)), float)

@@ -1,0 +1,226 @@
+"""Are the regions of a run's posterior visited in proportion to their mass? What `bayesnn measure FOLDER basins` does.
+
+The regions are fixed on a pilot run of tempered SMC, which is used for nothing else. Their masses come from further systems of
+particles, and from ladders of replicas, which know nothing of the run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Float, Int, Key
+from rich.console import Console
+
+from bayesnn.errors import UsageError
+from bayesnn.load import LoadedRun
+from bayesnn.measure.basins import Basins
+from bayesnn.measure.classify import Classifier, Reference, by_functions, by_minima, by_own, find_minima
+from bayesnn.measure.evidence import evidence_table, methods_agree, posterior_of, sample_both, sample_particles
+from bayesnn.measure.gradient_flow import MAX_WEIGHTS
+from bayesnn.measure.problem import problem_of
+from bayesnn.measure.tempered import Ladders, Particles
+from bayesnn.posteriors import Posterior
+from diagnostics import regions
+from diagnostics.claims import Finding
+from diagnostics.regions import Masses
+from samplers.types import Position
+
+PILOT_SYSTEMS = 4  # of particles: regions must be found, not weighed
+PRIOR_DRAWS = 1000  # for the volume of a region under the prior, to 1.6 % or better
+BLOCK = 32  # draws whose test likelihoods are computed at a time
+
+
+class Draws(NamedTuple):
+    """Weighted draws of the posterior, labelled.
+
+    Attributes:
+        position: [row, column, ...].
+        log_weights: [row, column]; equal for Markov chains.
+        labels: [row, column].
+    """
+
+    position: Position
+    log_weights: Float[np.ndarray, "row column"]
+    labels: Int[np.ndarray, "row column"]
+
+
+def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.DataTree, list[Finding]]:
+    """Hold the visits of a run's chains to regions against the masses of these.
+
+    Returns:
+        Groups `regions` (`diagnostics.regions.regions_table`), `labels` (`run`, of the draws that were labelled), `minima` (below
+        draws of the run: `log_density`, `number`; with `--regions minima` also `barrier` between the minima that made the regions
+        and `reference_region`) and `evidence`; attributes `minima_per_100_draws`, NaN if unknown, and `classifier`. Findings:
+        `regions-mix`, `regions-visited-by-mass`, `light-regions-over-visited`, `predictions-robust-to-region-weights` and
+        `evidence-methods-agree`.
+
+    Raises:
+        UsageError: The run samples no network, or at a temperature other than 1, or has fewer than two chains or draws.
+    """
+    problem = problem_of(run)
+    posterior = posterior_of(problem)
+    draws = {str(name): array.values for name, array in run.tree["posterior"].data_vars.items()}
+    num_chains, num_draws = next(iter(draws.values())).shape[:2]
+    if num_chains < 2 or num_draws < 2:
+        raise UsageError(f"shares of visits need chains with a history, 8 of them or more; got {num_chains} of {num_draws} draws")
+    pilot_key, choice_key, masses_key, prior_key = jax.random.split(jax.random.key(settings.seed), 4)
+
+    with console.status("minima below draws of the run"):
+        minima = _count_minima(posterior, draws, settings.minima)
+    with console.status("pilot: particles on which the regions are fixed"):
+        pilot = _drawn(choice_key, sample_particles(pilot_key, problem, settings, PILOT_SYSTEMS))
+        classifier, references = _classifier(posterior, pilot, settings)
+    particles, ladders = sample_both(masses_key, problem, settings, console)
+    with console.status("labels"):
+        step = max(1, num_draws // settings.labelled) if settings.regions == "minima" else 1
+        kept = np.arange(num_draws)[::step]
+        visits = _labelled(classifier, jax.tree.map(lambda x: x[:, kept], posterior.unflatten(draws)), None)
+        others, masses = _masses(classifier, particles, ladders, settings)
+        prior = posterior.init(prior_key, PRIOR_DRAWS // step, "prior")
+        volume = np.bincount(classifier.label(prior), minlength=classifier.num_regions) / (PRIOR_DRAWS // step)
+    evidence = evidence_table(particles, ladders, float(problem.tempering.likelihood_temperature))
+    groups = {
+        "regions": regions.regions_table(visits.labels, masses, prior_volume=volume),
+        "labels": xr.Dataset({"run": (("chain", "draw"), visits.labels)}, {"draw": kept}),
+        "minima": xr.merge([minima, references]),
+        "evidence": evidence,
+    }
+    tree = xr.DataTree.from_dict({name: group for name, group in groups.items() if group.data_vars})
+    tree.attrs = {"minima_per_100_draws": minima.attrs["per_100_draws"], "classifier": classifier.description}
+    console.print(_minima_line(minima), markup=False, soft_wrap=True)
+    log_predictive = None
+    if "functions" in run.tree.children and "log_likelihood" in run.tree["functions"].to_dataset():
+        log_likelihood = run.tree["functions"].to_dataset()["log_likelihood"].values[:, kept]
+        log_predictive = _log_predictive(posterior, log_likelihood, visits, others, classifier.num_regions)
+    return tree, _findings(visits.labels, masses, log_predictive, evidence)
+
+
+def _findings(
+    labels: Int[np.ndarray, "chain draw"],
+    masses: list[Masses],
+    log_predictive: Float[np.ndarray, "region point"] | None,
+    evidence: xr.Dataset,
+) -> list[Finding]:
+    findings = [
+        regions.regions_mix(labels, masses[0].share.size, masses),
+        regions.regions_visited_by_mass(labels, masses),
+        regions.light_regions_over_visited(labels, *masses),
+    ]
+    if log_predictive is not None:
+        findings.append(regions.predictions_robust(log_predictive, labels, masses))
+    return [*findings, methods_agree(evidence)]
+
+
+def _count_minima(posterior: Posterior, draws: dict[str, np.ndarray], count: int) -> xr.Dataset:
+    """Count distinct minima below draws that are spread evenly over chains and draws; empty where there are too many weights."""
+    num_chains, num_draws = next(iter(draws.values())).shape[:2]
+    if posterior.num_params > MAX_WEIGHTS:
+        return xr.Dataset(attrs={"per_100_draws": np.nan, "followed": 0})
+    rows = np.unique(np.linspace(0, num_chains * num_draws - 1, count).astype(int))
+    flat = {name: array.reshape(-1, *array.shape[2:])[rows] for name, array in draws.items()}
+    found = find_minima(posterior, posterior.unflatten(flat))
+    followed, distinct = len(found.number), int(found.number.max(initial=-1)) + 1
+    return xr.Dataset(
+        {"log_density": ("minimum", found.minima.log_density), "number": ("minimum", found.number)},
+        attrs={"per_100_draws": 100 * distinct / followed if followed else np.nan, "followed": followed, "tried": len(rows)},
+    )
+
+
+def _minima_line(minima: xr.Dataset) -> str:
+    if not minima.attrs["followed"]:
+        return "Minima were not counted: too many weights, or the density is not smooth."
+    distinct = int(minima["number"].max()) + 1
+    spread = float(np.ptp(minima["log_density"].values))
+    return (
+        f"Minima: {distinct} distinct ones below {minima.attrs['followed']} draws ({minima.attrs['per_100_draws']:.0f} per 100), "
+        f"log densities within {spread:.2g} nats."
+    )
+
+
+def _classifier(posterior: Posterior, pilot: Position, settings: Basins) -> tuple[Classifier, xr.Dataset]:
+    """Return the classifier that was asked for, and the reference minima that it rests on, if any."""
+    if settings.regions == "functions":
+        return by_functions(posterior, pilot, settings.num_regions, settings.seed), xr.Dataset()
+    if settings.regions != "minima":
+        return by_own(settings.regions, settings.num_regions), xr.Dataset()
+    classifier, reference, heights = by_minima(posterior, jax.tree.map(lambda x: x[: settings.minima], pilot))
+    if classifier.num_regions < 2:
+        raise UsageError(
+            f"all {len(heights)} minima below the pilot draws are joined by barriers below {regions.LOWEST_BARRIER:g} nats: one "
+            "region, and nothing to weigh; take --regions functions"
+        )
+    return classifier, _reference_table(reference, heights)
+
+
+def _reference_table(reference: Reference, heights: Float[np.ndarray, "minimum minimum"]) -> xr.Dataset:
+    return xr.Dataset(
+        {
+            "barrier": (("reference", "other"), heights),
+            "reference_log_density": ("reference", reference.minima.log_density),
+            "reference_region": ("reference", reference.number),
+        }
+    )
+
+
+def _drawn(key: Key[Array, ""], particles: Particles) -> Position:
+    """Draw as many particles as a system has from all systems, in random order, by their weights and evidences."""
+    log_weights = particles.log_weights + (particles.log_evidence - particles.log_evidence.max())[:, None]
+    chosen = jax.random.categorical(key, jnp.ravel(log_weights), shape=log_weights.shape[1:])
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[chosen], particles.position)
+
+
+def _labelled(classifier: Classifier, position: Position, log_weights: Float[np.ndarray, "row column"] | None) -> Draws:
+    shape = jax.tree.leaves(position)[0].shape[:2]
+    labels = classifier.label(jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, *x.shape[2:])), position)).reshape(shape)
+    return Draws(position, np.zeros(shape) if log_weights is None else log_weights, labels)
+
+
+def _masses(
+    classifier: Classifier, particles: Particles, ladders: Ladders, settings: Basins
+) -> tuple[tuple[Draws, Draws], list[Masses]]:
+    """Label particles and replicas, some of them where each costs a flow, and weigh the regions by both."""
+    particles_kept, replicas_kept = slice(None), slice(None)
+    if settings.regions == "minima":
+        num_draws = ladders.log_likelihood.shape[1]
+        particles_kept = slice(None, None, max(1, settings.particles // settings.labelled))
+        replicas_kept = slice(None, None, max(1, num_draws // settings.labelled))
+    log_weights = np.asarray(particles.log_weights, float)[:, particles_kept]
+    log_weights = log_weights - np.logaddexp.reduce(log_weights, axis=1, keepdims=True)
+    found = _labelled(classifier, jax.tree.map(lambda x: x[:, particles_kept], particles.position), log_weights)
+    replicas = _labelled(classifier, jax.tree.map(lambda x: x[:, replicas_kept], ladders.position), None)
+    count = classifier.num_regions
+    return (found, replicas), [
+        regions.masses_from_weights("tempered SMC", found.labels, log_weights, particles.log_evidence, count),
+        regions.masses_from_systems("parallel tempering", regions.visit_shares(replicas.labels, count)),
+    ]
+
+
+def _log_predictive(
+    posterior: Posterior,
+    log_likelihood: Float[np.ndarray, "chain draw point"],
+    visits: Draws,
+    others: Sequence[Draws],
+    count: int,
+) -> Float[np.ndarray, "region point"]:
+    """Return log predictive densities by region: of the run's draws, and of others where the run has none."""
+    found = regions.region_log_predictive(log_likelihood, visits.labels, count)
+    num_points = log_likelihood.shape[-1]
+    x = jnp.asarray(posterior.dataset.x_test[:num_points], float)
+    y = jnp.asarray(posterior.observed(num_points))
+
+    @jax.jit
+    def test_log_likelihood(positions: Position) -> Float[Array, "draw point"]:
+        return jax.lax.map(lambda position: posterior.test_log_likelihood(position, x, y), positions, batch_size=BLOCK)
+
+    for draws in others:
+        missing = np.isnan(found).all(1)
+        if np.isin(draws.labels, np.flatnonzero(missing)).any():
+            flat = jax.tree.map(lambda leaf: jnp.asarray(leaf.reshape(-1, *leaf.shape[2:])), draws.position)
+            values = np.asarray(test_log_likelihood(flat)).reshape(*draws.labels.shape, num_points)
+            found[missing] = regions.region_log_predictive(values, draws.labels, count, draws.log_weights)[missing]
+    return found
