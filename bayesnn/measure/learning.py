@@ -31,6 +31,8 @@ STEP_BIAS = 0.02
 PILOT_LIMIT, PILOT_AIM, PILOTS = 0.2, 0.1, 5
 # What a random start leaves in doubt of a largest curvature, and the centre's own directions may have.
 PILOT_SLACK = 1.5
+# At the ends of so many chains of each temperature curvatures are looked up: the extremes of eight tell where chains are.
+LOOKED_AT = 8
 # Of leapfrog steps in units of the stiffest direction; the warm-up of exact samplers adapts it.
 FIRST_STEP = 0.5
 # A quarter period of directions whose scale the metric has made 1.
@@ -258,7 +260,7 @@ def _burn_in(
             break
         steps = np.asarray(tuning.tuning.step_size, np.float64)
         at_centre = steps[0] * _precision(around, around.betas[0], around.spectra.hessian.largest)
-        products = steps * _end_precisions(jax.random.fold_in(key, pilot), around, how, run)
+        products = steps[:: how.chains, None] * _end_precisions(jax.random.fold_in(key, pilot), around, how, run)
         if (products <= max(PILOT_LIMIT, PILOT_SLACK * at_centre)).all():
             break
         # A chain that is lost, or on its way out, tells no curvature.
@@ -288,18 +290,24 @@ def _describe(key: Key[Array, ""], around: _Around, how: LocalSampling, run: Run
         batch_noise=around.spectra.batch_noise,
         gradient=around.spectra.gradient,
     )
-    precisions = None if is_exact else _end_precisions(key, around, how, run, how.chains)
+    precisions = None if is_exact else _end_precisions(key, around, how, run)[0]
     return Sampling(bias=bias, step_size=step_size, precisions=precisions)
 
 
-def _end_precisions(
-    key: Key[Array, ""], around: _Around, how: LocalSampling, run: Run, num_chains: int | None = None
-) -> Float[np.ndarray, " chain"]:
-    """Return the largest curvature of the tempered density where each of the first chains is; NaN for a lost one."""
-    betas = np.repeat(around.betas, how.chains)[:num_chains]
-    ends = [jax.tree.map(lambda x, chain=chain: x[chain], run.state.position) for chain in range(len(betas))]
-    curvatures = [largest_curvature(key, around.target, around.batch, end) for end in ends]
-    return np.array([_precision(around, beta, h) for beta, h in zip(betas, curvatures, strict=True)])
+def _end_precisions(key: Key[Array, ""], around: _Around, how: LocalSampling, run: Run) -> Float[np.ndarray, "temperature chain"]:
+    """Return the largest curvature of the tempered density where the first chains are; NaN for a lost one."""
+    looked_at = min(how.chains, LOOKED_AT)
+
+    def curvature(chain: int) -> float:
+        end = jax.tree.map(lambda x: x[chain], run.state.position)
+        return largest_curvature(key, around.target, around.batch, end)
+
+    return np.array(
+        [
+            [_precision(around, beta, curvature(index * how.chains + chain)) for chain in range(looked_at)]
+            for index, beta in enumerate(around.betas)
+        ]
+    )
 
 
 def _precision(around: _Around, beta: float, curvature: float) -> float:

@@ -33,7 +33,7 @@ STANDARD_ERRORS = 3.0
 MAX_DISAGREEMENT = 0.15
 # Vehtari et al. 2021 ask for 1.01 of long chains and Gelman et al. for 1.1; the Monte Carlo error has the rest in it.
 MAX_RHAT = 1.05
-# Of a chain: the means of half-chains then vary so much that converged chains have an R-hat of 1.02, and above the bound by chance.
+# Of a chain: the means of half-chains then vary so much that converged chains have an R-hat of 1.02, and more by chance.
 MIN_ESS = 50
 MAX_RELATIVE_ERROR = 0.1
 # A localiser weaker by a factor e would change the estimate by this share; on one direction that is n beta h = 9 localisers.
@@ -52,7 +52,7 @@ class Sampling(NamedTuple):
     Attributes:
         bias: Predicted at the first temperature; None where there is no closed form.
         step_size: epsilon of SGLD at the first temperature; None for a sampler that accepts and rejects.
-        precisions: [chain] largest curvature of the tempered density at the ends of the chains, of the first temperature; None
+        precisions: [chain] largest curvature of the tempered density at the ends of (some) chains of the first temperature; None
             where it is not known.
         num_divergent: Divergent steps of all chains.
         num_steps: Steps of all chains.
