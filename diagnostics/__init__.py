@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from diagnostics.energy import bfmi, configurational_temperature, energy_summary, kinetic_temperature
     from diagnostics.estimates import Estimate
     from diagnostics.fidelity import Comparison, compare
+    from diagnostics.floor import Fidelity, Floor, Prefixes, fidelity_to, prefixes
     from diagnostics.nested import rhat_nested
-    from diagnostics.predictive import predictive_scores
+    from diagnostics.ood import auroc, auroc_difference
+    from diagnostics.predictive import Histogram, entropy_histogram, predictive_scores
     from diagnostics.resonance import resonance_finding, resonance_table
     from diagnostics.selected import selected_summary
     from diagnostics.standard import HEALTH, HealthClaim, audit, overall
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from diagnostics.tails import TailIndex, tail_index
     from diagnostics.trees import KINDS, check_tree, layer_of, make_tree
     from diagnostics.units import UnitGroup, hidden_layer, mlp_symmetries
+    from diagnostics.wasserstein import mixture_quantiles, negative_mean_wasserstein_1, wasserstein_distance
 
 _MODULES = {
     "aligned": ("aligned_summary",),
@@ -48,8 +51,10 @@ _MODULES = {
     "energy": ("bfmi", "configurational_temperature", "energy_summary", "kinetic_temperature"),
     "estimates": ("Estimate",),
     "fidelity": ("Comparison", "compare"),
+    "floor": ("Fidelity", "Floor", "Prefixes", "fidelity_to", "prefixes"),
     "nested": ("rhat_nested",),
-    "predictive": ("predictive_scores",),
+    "ood": ("auroc", "auroc_difference"),
+    "predictive": ("Histogram", "entropy_histogram", "predictive_scores"),
     "resonance": ("resonance_finding", "resonance_table"),
     "selected": ("selected_summary",),
     "standard": ("HEALTH", "HealthClaim", "audit", "overall"),
@@ -61,6 +66,7 @@ _MODULES = {
     "tails": ("TailIndex", "tail_index"),
     "trees": ("KINDS", "check_tree", "layer_of", "make_tree"),
     "units": ("UnitGroup", "hidden_layer", "mlp_symmetries"),
+    "wasserstein": ("mixture_quantiles", "negative_mean_wasserstein_1", "wasserstein_distance"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -14,7 +14,7 @@ from scipy.special import ndtr
 from diagnostics.estimates import SEED, Estimate, difference, mean_score
 from diagnostics.predictive import mixture_moments, predictive_scores, scores
 from diagnostics.trees import check_tree, predicted
-from diagnostics.wasserstein import quantiles, wasserstein
+from diagnostics.wasserstein import quantiles, wasserstein_distance
 
 LARGEST_ENUMERATED = 8  # chains of which all halvings are looked at (35 for 8)
 NUM_RANDOM_SPLITS = 35  # halvings of more chains, drawn with a fixed seed
@@ -140,7 +140,7 @@ def closeness(one: Prediction, other: Prediction, base: Prediction) -> dict[str,
         "gaussian_total_variation": gaussian_total_variation(*one[:2], *other[:2]),
     }
     if len(one) == 3:
-        found |= {f"wasserstein_{order}": wasserstein(one[2], other[2], order) for order in (1, 2)}
+        found |= {f"wasserstein_{order}": wasserstein_distance(one[2], other[2], order) for order in (1, 2)}
     return found
 
 

@@ -13,7 +13,7 @@ MIN_COMPONENTS = 2000  # values that stand for a mixture, at least one a normal
 GOLDEN = 0.618034  # multiples of it, modulo 1, are spread evenly however many they are
 
 
-def wasserstein(
+def wasserstein_distance(
     samples: Float[np.ndarray, "... sample"], other: Float[np.ndarray, "... sample"], order: int = 1
 ) -> Float[np.ndarray, "..."]:
     r"""Compute the Wasserstein distance between samples of equal size, point by point.
@@ -48,12 +48,12 @@ def negative_mean_wasserstein_1(
     """Compute the competition's regression score, under the name of what it is.
 
     The code of the NeurIPS 2021 competition calls it W2, but computes SciPy's `wasserstein_distance`, which is of first order, on
-    1,000 samples a point, averages over points and turns the sign. Its paper describes another number, see `wasserstein`.
+    1,000 samples a point, averages over points and turns the sign. Its paper describes another number, see `wasserstein_distance`.
 
     References:
         izmailovpavel/neurips_bdl_starter_kit, metrics.py.
     """
-    return -float(wasserstein(samples, reference).mean())
+    return -float(wasserstein_distance(samples, reference).mean())
 
 
 def mixture_quantiles(
