@@ -19,6 +19,7 @@ from bayesnn.config import (
     RunConfig,
     WarmUp,
 )
+from bayesnn.suite.suite import Planned
 
 # The temperatures of Izmailov et al. 2021, section 7, and one above 1, where a posterior that is too warm must show.
 TEMPERATURES = (0.03, 0.1, 0.3, 1.0, 3.0)
@@ -87,6 +88,7 @@ class Scale:
         name: On the command line.
         description: A line on what it needs.
         worlds: By name; the first is the main one, in which the sweeps run.
+        small: A network whose regions can be weighed: at most 150 weights, and ten chains of HMC.
         seeds: Of SGD, which are also the members of the ensemble.
         temperatures: Of the sweep, with 1 among them.
     """
@@ -94,13 +96,35 @@ class Scale:
     name: str
     description: str
     worlds: Mapping[str, World]
+    small: World
     seeds: int = 10
     temperatures: tuple[float, ...] = TEMPERATURES
+
+    def weighed(self) -> Planned:
+        """Return the run on the small network, with the visits to its regions and their masses."""
+        return Planned(self.small.posterior, {"basins": {}}, measure_seconds=400.0)
 
     @property
     def main(self) -> World:
         """The world in which the sweeps run."""
         return next(iter(self.worlds.values()))
+
+
+# 10-8-2 on diabetes, 106 weights.
+SMALL = World(
+    RunConfig(
+        data=Data(name="diabetes"),
+        model=MLP(widths=(8,), activation="tanh"),
+        prior=GaussianPrior(scale=1.0),
+        likelihood=Heteroscedastic(),
+        sampler=HMC(step_size=0.02, max_num_steps=300),
+        warmup=WarmUp(steps=100),
+        chains=10,
+        draws=200,
+    ),
+    Optimise(optimiser="sgd", learning_rate=0.01, batch_size=None),
+    4000,
+)
 
 
 def laptop() -> Scale:
@@ -144,7 +168,7 @@ def laptop() -> Scale:
         "images": World(images, slower, 500),
         "reviews": World(reviews, slower, 500),
     }
-    return Scale("laptop", "two CPU cores, half an hour", worlds)
+    return Scale("laptop", "two CPU cores, half an hour", worlds, SMALL)
 
 
 def laptop_full() -> Scale:
@@ -167,4 +191,4 @@ def laptop_full() -> Scale:
     worlds = {
         name: World(uci.model_copy(update={"data": Data(name=f"uci_{name}")}), sgd, 4000, count) for name, count in splits.items()
     }
-    return Scale("laptop-full", "the paper's UCI network on published splits, two CPU cores, 90 minutes", worlds)
+    return Scale("laptop-full", "the paper's UCI network on published splits, two CPU cores, 90 minutes", worlds, SMALL)

@@ -3,16 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import ModuleType
 
-from bayesnn.izmailov2021 import c1_beats_sgd, c2_one_long_chain, c3_cold_posterior, c4_priors, c5_shift, c6_fidelity, f2_rhat
+from bayesnn.errors import UsageError, did_you_mean
+from bayesnn.izmailov2021 import (
+    b1_region_weights,
+    b2_light_regions,
+    b3_right_weights,
+    c1_beats_sgd,
+    c2_one_long_chain,
+    c3_cold_posterior,
+    c4_priors,
+    c5_shift,
+    c6_fidelity,
+    f2_rhat,
+)
 from bayesnn.izmailov2021.scales import Scale, laptop, laptop_full
 from bayesnn.suite.suite import Suite
 
-SCALES: dict[str, Callable[[], Scale]] = {"laptop": laptop, "laptop-full": laptop_full}
-CLAIMS = (c1_beats_sgd, c2_one_long_chain, c3_cold_posterior, c4_priors, c5_shift, c6_fidelity, f2_rhat)
+ALL = (
+    c1_beats_sgd,
+    c2_one_long_chain,
+    c3_cold_posterior,
+    c4_priors,
+    c5_shift,
+    c6_fidelity,
+    f2_rhat,
+    b1_region_weights,
+    b2_light_regions,
+    b3_right_weights,
+)
+# Tables have splits, and neither images to corrupt nor time for sweeps on all of them.
+TABLES = (c1_beats_sgd, f2_rhat)
+SCALES: dict[str, tuple[Callable[[], Scale], tuple[ModuleType, ...]]] = {
+    "laptop": (laptop, ALL),
+    "laptop-full": (laptop_full, TABLES),
+}
 
 
 def suite(scale: str) -> Suite:
-    """Return the suite at a scale, one of `SCALES`."""
-    chosen = SCALES[scale]()
-    return Suite("izmailov2021", chosen.name, chosen.description, tuple(module.plan(chosen) for module in CLAIMS))
+    """Return the suite at a scale.
+
+    Raises:
+        UsageError: An unknown scale.
+    """
+    if scale not in SCALES:
+        raise UsageError(f"unknown scale {scale!r}{did_you_mean(scale, SCALES)}; known are {', '.join(SCALES)}")
+    make, modules = SCALES[scale]
+    chosen = make()
+    return Suite("izmailov2021", chosen.name, chosen.description, tuple(module.plan(chosen) for module in modules))

@@ -78,7 +78,10 @@ class SuiteFolder:
 
 
 class Trees(Mapping[str, "xr.DataTree"]):
-    """The runs of a hypothesis by its own names for them, read when they are first asked for, measures included."""
+    """The runs of a hypothesis by its own names for them, read when they are first asked for.
+
+    What is measured on a run joins its tree as a group of that name, with what was found as its attribute `findings`.
+    """
 
     def __init__(self, folder: SuiteFolder, suite: Suite, hypothesis: Hypothesis):
         self._folder, self._planned = folder, suite.planned()
@@ -112,5 +115,8 @@ def _read(path: Path, measures: tuple[str, ...]) -> xr.DataTree:
 
     folder = RunFolder.open(path)
     tree = read_tree(folder)
-    found = {name: read_measure(folder, name) for name in measures}
-    return tree.assign({name: measure.tree for name, measure in found.items() if measure is not None})
+    for name in measures:
+        if (measure := read_measure(folder, name)) is not None:
+            measure.tree.attrs["findings"] = [finding.to_dict() for finding in measure.findings]
+            tree[name] = measure.tree
+    return tree

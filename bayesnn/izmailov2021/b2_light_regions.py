@@ -1,0 +1,46 @@
+"""B2: chains visit regions of low mass more often than their mass deserves.
+
+Run: HMC on a small network; regions fixed on a pilot of tempered SMC that is used for nothing else, regions without visits kept;
+their masses by further tempered SMC and by parallel tempering (`bayesnn measure FOLDER basins`).
+
+Compared: visits a unit of mass by one method go as a power of the mass by the other; whole chains are resampled, and the masses
+moved by their errors. One estimate in both roles would find the effect in pure noise.
+
+Decides: supported if the interval of the power lies below 0 (light regions over-visited), contradicted if above -0.1;
+inconclusive otherwise, and where the regions' masses do not span a factor of 2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import xarray as xr
+
+from bayesnn.izmailov2021.b1_region_weights import finding_of
+from bayesnn.izmailov2021.scales import Scale
+from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement
+from diagnostics.claims import Finding
+from diagnostics.estimates import Estimate
+
+TITLE = "Low-mass regions are over-visited"
+SOURCE = "the critique of Izmailov et al. 2021"
+
+
+def plan(scale: Scale) -> Hypothesis:
+    """Return the hypothesis at a scale."""
+    return Hypothesis("B2", TITLE, SOURCE, __doc__ or "", {"network": scale.weighed()}, {"B2": judge})
+
+
+def judge(trees: Mapping[str, xr.DataTree]) -> Judgement:
+    """Say what the measure of basins has found."""
+    found = finding_of(trees["network"], "light-regions-over-visited")
+    finding = Finding("B2", "hypothesis", found.verdict, found.value, found.interval, found.bound, found.note)
+    if found.value is None or found.interval is None:
+        return Judgement(finding)
+    exhibit = Exhibit(
+        "Power of the mass with which visits a unit of mass go; left of zero light regions are visited too often.",
+        "power",
+        {"visits by mass": Estimate(found.value, *found.interval)},
+        (0.0, -0.1),
+    )
+    return Judgement(finding, (exhibit,))
