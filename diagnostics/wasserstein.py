@@ -48,7 +48,7 @@ def negative_mean_wasserstein_1(
     """Compute the competition's regression score, under the name of what it is.
 
     The code of the NeurIPS 2021 competition calls it W2, but computes SciPy's `wasserstein_distance`, which is of first order, on
-    1,000 samples a point, averages over points and turns the sign. Its paper describes another number, see `wasserstein_distance`.
+    1,000 samples a point, averages over points and turns the sign. Its paper describes another number, of second order.
 
     References:
         izmailovpavel/neurips_bdl_starter_kit, metrics.py.

@@ -45,6 +45,10 @@ MEASURES = {
     "basins": Entry("bayesnn.measure.basins:Basins", "bayesnn.measure.visits:measure"),
     "evidence": Entry("bayesnn.measure.evidence:Evidence", "bayesnn.measure.evidence:measure"),
     "shift": Entry("bayesnn.measure.shift:Shift", "bayesnn.measure.shift:measure"),
+    "ood": Entry("bayesnn.measure.ood:OOD", "bayesnn.measure.ood:measure"),
+    "resonance": Entry("bayesnn.measure.resonance:Resonance", "bayesnn.measure.resonance:measure"),
+    "energy-slope": Entry("bayesnn.measure.energy_slope:EnergySlope", "bayesnn.measure.energy_slope:measure"),
+    "directions": Entry("bayesnn.measure.directions:Directions", "bayesnn.measure.directions:measure"),
 }
 
 
