@@ -188,7 +188,7 @@ def test_one_temperature_rules_sampler_and_estimate(beta):
 
 
 def test_no_metric_depends_on_the_position():
-    """SGLD in a metric without its divergence is biased, so it has none here; those of exact samplers are fixed by the warm-up."""
+    """SGLD in a metric without its divergence is biased, so it has none; those of exact samplers are fixed by the warm-up."""
     assert not {"preconditioner", "rmsprop"} & set(LocalSampling.model_fields)
 
 

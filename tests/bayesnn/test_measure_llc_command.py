@@ -1,0 +1,79 @@
+"""`bayesnn measure FOLDER llc` on finished runs."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+from bayesnn import measure
+from bayesnn.measure.store import read_measure
+from bayesnn.run_folder import RunFolder
+from tests.bayesnn.conftest import command
+
+SMALL = ("--draws", "20", "--burn-in", "20", "--thin", "1")
+
+
+@pytest.fixture(scope="module")
+def measured(finished, tmp_path_factory):
+    """A copy of a run, measured at two centres, with data drawn again."""
+    path = shutil.copytree(finished, tmp_path_factory.mktemp("measured") / "wine")
+    status = command("measure", path, "llc", *SMALL, "--centres", "2", "--resamples", "2", "--descent-steps", "300")
+    assert status in (0, 1)
+    return RunFolder.open(path)
+
+
+def test_two_centres_are_stored_with_their_verdicts(measured):
+    found = read_measure(measured, "llc")
+    assert set(found.tree.children) == {"centre_0", "centre_1"}
+    assert found.settings["centres"] == 2
+    assert [one.claim for one in found.findings][::6] == ["centre 0: learning coefficient", "centre 1: learning coefficient"]
+    for tree in found.tree.children.values():
+        assert tree["draws/loss"].shape == (2, 4, 20)
+        assert tree["resamples/two_temperature"].shape == (2,)
+        assert tree.attrs["num_params"] == sum(variable.size for variable in tree["centre"].to_dataset().data_vars.values())
+        assert tree.attrs["num_data"] == 142
+        assert np.isfinite(tree["estimates/value"].values).all()
+    baselines = [tree.attrs["baseline"] for tree in found.tree.children.values()]
+    likelihoods = read_best(measured)
+    # A centre lies below the best draw of its chain; its loss is a mean over examples.
+    assert all(baseline < -best / 142 for baseline, best in zip(baselines, likelihoods, strict=True))
+
+
+def read_best(folder):
+    from bayesnn.load import read_tree
+
+    values = read_tree(folder)["sample_stats"].to_dataset()["log_likelihood"].values
+    return sorted(values.max(1), reverse=True)
+
+
+@pytest.mark.slow
+def test_some_parameters_on_the_test_data(cli, finished_copy):
+    status, out, err = cli(
+        "measure", finished_copy, "llc", *SMALL, "--parameters", "layer_1.*", "--examples", "test", "--sampler", "mala"
+    )
+    assert status in (0, 1), err
+    assert "learning coefficient" in out
+    found = read_measure(RunFolder.open(finished_copy), "llc")
+    attrs = found.tree["centre_0"].attrs
+    assert (attrs["num_params"], attrs["num_data"]) == (15, 36)
+    assert found.tree.attrs == {"examples": "test", "parameters": "layer_1.*"}
+    assert found.tree["centre_0/centre"].to_dataset()["layer_0.kernel"].shape == (13, 4)  # the whole centre, all the same
+
+
+def test_mistakes_are_one_message(refused, finished, own, tmp_path):
+    assert "no such parameters; there are layer_0.bias" in refused("measure", finished, "llc", "--parameters", "layer_9")
+    assert "the run has 2 chains" in refused("measure", finished, "llc", "--centres", "3")
+    assert "settings of sgld" in refused("measure", finished, "llc", "--sampler", "nuts", "--batch-size", "3")
+    assert "batch_size must be from 1" in refused("measure", finished, "llc", "--batch-size", "1000")
+
+
+def test_a_density_has_no_loss(refused, own, tmp_path):
+    assert command("run", own("gaussian"), "--runs", tmp_path) == 0
+    assert "without a likelihood" in refused("measure", tmp_path / "gaussian", "llc")
+
+
+def test_the_settings_are_registered():
+    assert measure.MEASURES["llc"].settings_class()().chains == 4
+    assert callable(measure.MEASURES["llc"].load())
