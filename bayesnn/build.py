@@ -83,6 +83,8 @@ def build_posterior(config: c.RunConfig) -> Posterior:
     match config.likelihood:
         case c.Categorical():
             likelihood = likelihoods.categorical()
+        case c.Augmented(augmentation=augmentation):
+            likelihood = likelihoods.augmented(augmentation)
         case c.GaussianNoise(noise=noise):
             likelihood = likelihoods.gaussian(noise)
         case c.Heteroscedastic():

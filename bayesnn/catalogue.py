@@ -16,6 +16,7 @@ PRIORS: dict[str, str] = {
 
 LIKELIHOODS: dict[str, str] = {
     "categorical": "class probabilities from logits",
+    "augmented": "the same, its log averaged over changed copies of each image",
     "gaussian": "Gaussian noise of one scale, fixed or learned with the weights",
     "heteroscedastic": "Gaussian noise whose scale is the network's second output",
 }

@@ -82,6 +82,7 @@ __all__ = [
     "UNIONS",
     "AdjustedMCLMC",
     "Approximation",
+    "Augmented",
     "Barker",
     "Categorical",
     "Data",
@@ -185,6 +186,14 @@ class Categorical(Frozen):
     kind: Annotated[Literal["categorical"], Suppress] = "categorical"
 
 
+class Augmented(Frozen):
+    """Class probabilities from logits, the log likelihood averaged over changed copies of each image."""
+
+    kind: Annotated[Literal["augmented"], Suppress] = "augmented"
+    augmentation: Literal["shifts", "flips"] = "shifts"
+    """Copies moved by a pixel, or mirrored."""
+
+
 class GaussianNoise(Frozen):
     """Gaussian noise of one scale."""
 
@@ -227,7 +236,7 @@ type Model = Annotated[MLP | LeNet | ResNet | CNNLSTM | Imported, Field(discrimi
 type Prior = Annotated[
     GaussianPrior | FamilyPrior | EmpiricalCovariancePrior | DistributionPrior | Imported, Field(discriminator="kind")
 ]
-type Likelihood = Annotated[Categorical | GaussianNoise | Heteroscedastic | Imported, Field(discriminator="kind")]
+type Likelihood = Annotated[Categorical | Augmented | GaussianNoise | Heteroscedastic | Imported, Field(discriminator="kind")]
 
 
 STARTS = ("prior", "model")
@@ -319,7 +328,7 @@ def read(path: Path) -> RunConfig:
 UNIONS: dict[str, tuple[type[Frozen], ...]] = {
     "model": (*MODELS, Imported),
     "prior": (*PRIORS, Imported),
-    "likelihood": (Categorical, GaussianNoise, Heteroscedastic, Imported),
+    "likelihood": (Categorical, Augmented, GaussianNoise, Heteroscedastic, Imported),
     "sampler": SAMPLERS,
 }
 SECTIONS: dict[str, type[Frozen]] = {"data": Data, "warmup": WarmUp, "stop": Stop, "density": Imported}

@@ -67,6 +67,7 @@ class Form(NamedTuple):
     log_prob: Callable[[Array, Array, Params], Array]
     functions: Callable[[Array, Params], dict[str, Array]]
     extra_names: frozenset[str]
+    copies: Callable[[Array], Array] | None = None
 
     def split(self, position: Params) -> tuple[Params, Params]:
         """Return the network's parameters, and what the likelihood learns."""
@@ -100,8 +101,13 @@ def density_functions(form: Form) -> tuple[Callable[..., Array], Callable[..., A
 
     def log_likelihood(position: Params, data: tuple[Array, Array], constants: Constants) -> Float[Array, " n"]:
         x, y = data
-        outputs, extra = form.outputs(position, x, constants)
-        return form.log_prob(outputs, y, extra)
+        if form.copies is None:
+            outputs, extra = form.outputs(position, x, constants)
+            return form.log_prob(outputs, y, extra)
+        copies = form.copies(x)
+        outputs, extra = form.outputs(position, copies.reshape(-1, *x.shape[1:]), constants)
+        by_copy = outputs.reshape(*copies.shape[:2], *outputs.shape[1:])
+        return jax.vmap(lambda one: form.log_prob(one, y, extra))(by_copy).mean(0)
 
     return log_prior, log_likelihood
 

@@ -16,7 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
+from bayesnn.augmentation import COPIES
 from bayesnn.data import Dataset, Task
+from bayesnn.errors import did_you_mean
 from bayesnn.models.parameters import Params
 from bayesnn.priors import LOG_SQRT_2PI, Prior
 from bayesnn.priors import gaussian as gaussian_prior
@@ -46,6 +48,7 @@ class Likelihood(NamedTuple):
         extra_constants: Nested dict of NumPy arrays, which become constants of the batch.
         extra_params: Nested dict of arrays: parameters sampled with the weights, at some start; of no weight's name.
         extra_prior: Their prior.
+        copies: Augmentation: (inputs [n, ...]) -> [copy, n, ...], over which the log likelihood of an example is averaged.
     """
 
     task: Task
@@ -56,6 +59,7 @@ class Likelihood(NamedTuple):
     extra_constants: Params = {}  # noqa: RUF012 (never changed)
     extra_params: Params = {}  # noqa: RUF012
     extra_prior: Prior = gaussian_prior()
+    copies: Callable[[Array], Array] | None = None
 
 
 def categorical() -> Likelihood:
@@ -64,6 +68,28 @@ def categorical() -> Likelihood:
     .. math:: \log p(y \mid f) = f_y - \log \sum_k e^{f_k}
     """
     return Likelihood("classification", _num_classes, _categorical_log_prob, _categorical_functions, "categorical")
+
+
+def augmented(augmentation: str) -> Likelihood:
+    r"""Return the likelihood of class labels whose log is averaged over changed copies of the image.
+
+    .. math:: \log p(y \mid x) = \frac1K \sum_k \log p(y \mid f(g_k x))
+
+    This is what training on randomly augmented images maximises. K copies of an image that predict alike count as one example, so
+    that the temperature keeps its meaning; where they differ, the density is that of no distribution over labels.
+
+    Args:
+        augmentation: "shifts" by a pixel (5 copies) or "flips" left to right (2 copies).
+
+    Raises:
+        ValueError: An unknown augmentation.
+
+    References:
+        Wenzel et al. 2020, arXiv 2002.02405, appendix K; Izmailov et al. 2021, section 7.
+    """
+    if augmentation not in COPIES:
+        raise ValueError(f"unknown augmentation {augmentation!r}{did_you_mean(augmentation, COPIES)}")
+    return categorical()._replace(description=f"categorical, averaged over {augmentation}", copies=COPIES[augmentation])
 
 
 def gaussian(noise: float | Literal["learned"] = "learned") -> Likelihood:

@@ -241,8 +241,16 @@ def posterior(
     _check_outputs(model, params, likelihood, dataset)
     extra = _extra(likelihood, params)
     form = Form(
-        model.apply, prior.log_prob, likelihood.extra_prior.log_prob, likelihood.log_prob, likelihood.functions, frozenset(extra)
+        model.apply,
+        prior.log_prob,
+        likelihood.extra_prior.log_prob,
+        likelihood.log_prob,
+        likelihood.functions,
+        frozenset(extra),
+        likelihood.copies,
     )
+    if likelihood.copies is not None and dataset.inputs != "images":
+        raise ValueError(f"{likelihood.description} is for images; {dataset.name} has {dataset.inputs}")
     target = _target(form, dataset, microbatch, data_blocks)
     constants = Constants(
         prior.constants(params), likelihood.extra_prior.constants(extra), jax.tree.map(jnp.asarray, likelihood.extra_constants)

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 import xarray as xr
 
-from bayesnn.config import HMC, RunConfig
+from bayesnn.config import HMC, Augmented, RunConfig
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
 from diagnostics.claims import percent
@@ -42,8 +42,13 @@ SOURCE = "Izmailov et al. 2021, section 7; Wenzel et al. 2020"
 
 def plan(scale: Scale) -> Hypothesis:
     """Return the hypothesis at a scale."""
-    runs = {f"T={t:g}": Planned(tempered(scale.main.posterior, t)) for t in scale.temperatures}
-    claims = {"C3 plain": functools.partial(judge, temperatures=scale.temperatures)}
+    augmented = scale.main.vary(likelihood=Augmented(augmentation=scale.augmentation))
+    plain = {f"T={t:g}": Planned(tempered(scale.main.posterior, t)) for t in scale.temperatures}
+    runs = plain | {f"augmented T={t:g}": Planned(tempered(augmented, t)) for t in scale.temperatures}
+    claims = {
+        "C3 plain": functools.partial(judge, temperatures=scale.temperatures),
+        "C3 augmented": functools.partial(judge_augmented, temperatures=scale.temperatures),
+    }
     return Hypothesis("C3", TITLE, SOURCE, __doc__ or "", runs, claims)
 
 
@@ -58,6 +63,12 @@ def judge(trees: Mapping[str, xr.DataTree], temperatures: tuple[float, ...]) -> 
     """Ask whether any temperature predicts better than 1, without augmentation."""
     gains, shares = temperature_gains(trees, temperatures, "T={:g}")
     return told("C3 plain", no_need(gains), gains, shares)
+
+
+def judge_augmented(trees: Mapping[str, xr.DataTree], temperatures: tuple[float, ...]) -> Judgement:
+    """Ask whether a temperature below 1 predicts better than 1, with augmentation."""
+    gains, shares = temperature_gains(trees, temperatures, "augmented T={:g}")
+    return told("C3 augmented", need_of_cold(gains), gains, shares)
 
 
 def temperature_gains(
@@ -76,6 +87,14 @@ def no_need(gains: Mapping[float, Estimate]) -> str:
     if any(non_inferiority(loss) == "contradicted" for t, loss in losses.items() if t < 1):
         return "contradicted"
     return "supported" if all(non_inferiority(loss) == "supported" for loss in losses.values()) else "inconclusive"
+
+
+def need_of_cold(gains: Mapping[float, Estimate]) -> str:
+    """Return the verdict on: a temperature below 1 gains the margin over 1."""
+    cold = [gain for t, gain in gains.items() if t < 1]
+    if any(gain.lower > MARGIN for gain in cold):
+        return "supported"
+    return "contradicted" if all(gain.upper < MARGIN for gain in cold) else "inconclusive"
 
 
 def told(claim: str, verdict: str, gains: Mapping[float, Estimate], shares: Mapping[float, float]) -> Judgement:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from bayesnn.config import (
     CNNLSTM,
@@ -91,6 +92,7 @@ class Scale:
         small: A network whose regions can be weighed: at most 150 weights, and ten chains of HMC.
         seeds: Of SGD, which are also the members of the ensemble.
         temperatures: Of the sweep, with 1 among them.
+        augmentation: Of the images of the main world; digits have no mirror images.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Scale:
     small: World
     seeds: int = 10
     temperatures: tuple[float, ...] = TEMPERATURES
+    augmentation: Literal["shifts", "flips"] = "shifts"
 
     def weighed(self) -> Planned:
         """Return the run on the small network, with the visits to its regions and their masses."""

@@ -164,3 +164,13 @@ def test_every_scale_is_a_suite_that_validates(scale):
     whole = suite(scale)
     assert whole.planned()
     assert all(hypothesis.claims and hypothesis.protocol for hypothesis in whole.hypotheses)
+
+
+def test_c3_with_augmentation():
+    temperatures = (0.1, 1.0)
+
+    def judge(trees):
+        return c3_cold_posterior.judge_augmented(trees, temperatures=temperatures)
+
+    worlds = [{"augmented T=0.1": predictions(skill), "augmented T=1": predictions(SAME)} for skill in (GOOD, BAD)]
+    assert verdicts(judge, worlds) == ["supported", "contradicted"]
