@@ -1,0 +1,139 @@
+"""The posterior of the toy model of superposition, cut into the basins of its polygons."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int, Key
+from scipy.special import ndtr
+
+from diagnostics.oracles.oracle import Oracle, Position, Regions, check_positive
+from diagnostics.oracles.quadrature import panel_rule
+from diagnostics.oracles.superposition import FEWEST_CORNERS, Polygon, corner, polygons, superposition_loss
+
+IS_CORNER = 0.7  # columns of corners are 1 to 1.32 long; that of a feature left out next to a pentagon is free up to 0.30
+FLAT = 1e-9  # eigenvalues of Hessians below this are rounding: the smallest of the others is above 1e-3
+
+
+def superposition(num_features: int, num_data: float, *, noise_scale: float = 1.0, prior_scale: float = 1.0) -> Oracle:
+    r"""Return the posterior of the toy model of superposition, of log likelihood :math:`-n H / (2 \sigma^2)`.
+
+    Regions are told by the number of columns longer than 0.7 and the signs of the biases of the other features: "6", "5+", "5-",
+    "4++" and so on, and "other". Their learning coefficients are exact. Evidence is the leading order of Laplace's method, over
+    the orbit of rotations and times the number of labelled copies, with a relative error of order 1 / n; with a negative bias,
+    where the feature left out moves freely under its prior, of order n^(-1/2). It is NaN, and with it the masses, for squares, at
+    which the loss has kinks.
+
+    Args:
+        num_features: c, from 4 to 6.
+        num_data: n, > 0.
+        noise_scale: Sigma, of each output, > 0; 1 and a loss of H / 2 an example by default.
+        prior_scale: Standard deviation of every parameter, > 0.
+
+    Returns:
+        Oracle over positions {"weights": [2, c], "biases": [c]}.
+
+    Raises:
+        ValueError: An argument out of range.
+    """
+    kinds = polygons(num_features)
+    check_positive(num_data=num_data, noise_scale=noise_scale, prior_scale=prior_scale)
+    like = {"biases": jnp.zeros(num_features), "weights": jnp.zeros((2, num_features))}
+    unravel = ravel_pytree(like)[1]
+
+    def log_prior(position: Position) -> Float[Array, ""]:
+        return jnp.sum(jax.scipy.stats.norm.logpdf(ravel_pytree(position)[0], scale=prior_scale))
+
+    def log_likelihood(position: Position, data: Float[Array, " n"]) -> Float[Array, " n"]:
+        return -data * superposition_loss(position) / (2 * noise_scale**2)
+
+    def draw_prior(key: Key[Array, ""], num_draws: int) -> Position:
+        return jax.vmap(unravel)(prior_scale * jax.random.normal(key, (num_draws, 3 * num_features)))
+
+    place = np.full((num_features + 1, num_features + 1), len(kinds))  # by corners and positive biases
+    for index, kind in enumerate(kinds):
+        place[kind.num_corners, kind.num_positive] = index
+
+    def classify(position: Position) -> Int[Array, ""]:
+        is_corner = jnp.sum(position["weights"] ** 2, axis=0) > IS_CORNER**2
+        return jnp.asarray(place)[jnp.sum(is_corner), jnp.sum(~is_corner & (position["biases"] > 0))]
+
+    precision = num_data / noise_scale**2
+    return Oracle(
+        log_prior,
+        log_likelihood,
+        jnp.full(1, num_data, jnp.float32),
+        draw_prior,
+        "Loss in closed form; learning coefficients by counting directions; evidence of basins to leading order in 1 / n.",
+        regions=Regions(
+            (*(kind.name for kind in kinds), "other"),
+            classify,
+            np.array([*(laplace_log_evidence(kind, precision, prior_scale) for kind in kinds), np.nan]),
+            standard_error=np.full(len(kinds) + 1, np.nan),
+            llc=np.array([*(kind.llc for kind in kinds), np.nan]),
+            multiplicity=np.ones(len(kinds) + 1, int),
+        ),
+    )
+
+
+def laplace_log_evidence(polygon: Polygon, precision: float, prior_scale: float) -> float:
+    r"""Return the log evidence of all copies of a polygon, to leading order in the number of data.
+
+    .. math:: Z \approx \#\mathrm{copies} \cdot 2 \pi \lVert W \rVert_F \cdot \varphi(w^*) e^{-N H / 2}
+        \prod_i \left(\frac{2 \pi}{N h_i / 2}\right)^{1/2}
+
+    over the eigenvalues h of the Hessian of H that are not 0, N being the precision; times the prior mass of what is flat.
+
+    Args:
+        polygon: The kind of critical point.
+        precision: n over the variance of the noise.
+        prior_scale: Standard deviation of every parameter.
+
+    Returns:
+        Nats; NaN for squares.
+    """
+    if polygon.num_corners == FEWEST_CORNERS:
+        return np.nan
+    position = polygon.position()
+    bound = polygon.num_features - polygon.num_negative  # features that the data hold in place
+    squares = np.sum(position["weights"][:, :bound] ** 2) + np.sum(position["biases"][:bound] ** 2)
+    log_prior = -squares / (2 * prior_scale**2) - 3 * bound * np.log(prior_scale * np.sqrt(2 * np.pi))
+    log_evidence = (
+        np.log(polygon.num_copies)
+        + np.log(2 * np.pi * np.linalg.norm(position["weights"]))
+        + log_prior
+        - precision * polygon.loss() / 2
+        + 0.5 * np.sum(np.log(4 * np.pi / (precision * curvatures(polygon))))
+    )
+    return float(log_evidence + polygon.num_negative * np.log(_free_mass(polygon.num_corners, prior_scale)))
+
+
+@functools.cache
+def curvatures(polygon: Polygon) -> Float[np.ndarray, " direction"]:
+    """Return the eigenvalues of the Hessian of H at a polygon that are not 0."""
+    with jax.enable_x64(True):
+        flat, unravel = ravel_pytree(jax.tree.map(jnp.asarray, polygon.position()))
+        hessian = jax.jit(jax.hessian(lambda x: superposition_loss(unravel(x))))(flat)
+        eigenvalues = np.linalg.eigvalsh(hessian)
+    return eigenvalues[eigenvalues > FLAT]
+
+
+def _free_mass(num_corners: int, prior_scale: float) -> float:
+    """Integrate the prior over columns and biases of a feature left out that change no output at all.
+
+    In polar coordinates of the column, over half the sector of one corner: there the corner's own bias bounds its length, and the
+    projection on the corner, which exceeds the column's own square, bounds its bias from above.
+    """
+    length, bias = corner(num_corners)
+    angle, angle_weight = panel_rule(np.linspace(0, np.pi / num_corners, 2))
+    share, share_weight = panel_rule(np.linspace(0, 1, 2))
+    projection = length * np.cos(angle)[:, None]
+    radius = share * -bias / projection
+    density = (
+        np.exp(-(radius**2) / (2 * prior_scale**2)) / (2 * np.pi * prior_scale**2) * ndtr(-projection * radius / prior_scale)
+    )
+    return float(2 * num_corners * angle_weight @ (density * radius * -bias / projection) @ share_weight)
