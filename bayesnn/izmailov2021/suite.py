@@ -18,7 +18,7 @@ from bayesnn.izmailov2021 import (
     c6_fidelity,
     f2_rhat,
 )
-from bayesnn.izmailov2021.scales import Scale, laptop, laptop_full
+from bayesnn.izmailov2021.scales import Scale, gpu, laptop, laptop_full, paper
 from bayesnn.suite.suite import Suite
 
 ALL = (
@@ -38,6 +38,8 @@ TABLES = (c1_beats_sgd, f2_rhat)
 SCALES: dict[str, tuple[Callable[[], Scale], tuple[ModuleType, ...]]] = {
     "laptop": (laptop, ALL),
     "laptop-full": (laptop_full, TABLES),
+    "gpu": (gpu, ALL),
+    "paper": (paper, ALL),
 }
 
 
