@@ -18,8 +18,9 @@ from bayesnn import HMC, RunConfig, WarmUp
 from bayesnn.config import Data, GaussianPrior
 def images():
     return RunConfig(
-        data=Data(name="digits_images", num_train=300), prior=GaussianPrior(scale=0.3),
-        sampler=HMC(step_size=0.02, max_num_steps=20), warmup=WarmUp(steps=30), start="model", chains=2, draws=20, test_points=100,
+        data=Data(name="digits_images", num_train=300),
+        prior=GaussianPrior(scale=0.3), start="model", chains=2, draws=20, test_points=100,
+        sampler=HMC(step_size=0.02, max_num_steps=20), warmup=WarmUp(steps=30),
     )
 """
 
