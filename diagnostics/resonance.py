@@ -20,6 +20,7 @@ from scipy.special import betaincinv, ndtri
 from diagnostics.claims import Finding, percent
 from diagnostics.convergence import Draws
 from diagnostics.estimates import LEVEL
+from diagnostics.mixing import MIN_ESS
 from diagnostics.stationary import THRESHOLDS
 from diagnostics.summary import TOTAL, Part, layer_table
 
@@ -40,6 +41,7 @@ def resonance_table(fixed: Mapping[str, Draws], jittered: Mapping[str, Draws]) -
 
         - `share`, `share_lower`, `share_upper`: share of scalars with a rank R-hat above the threshold, with its 95 % interval
           (Jeffreys, for as many independent scalars as these are worth);
+        - `ess_within_low`: effective draws a chain that 95 % of the scalars reach;
         - `share_expected`, `share_largest`: what stationary chains as slow as these show, on average and at most;
         - `removed`, `removed_lower`, `removed_upper`: share that jitter takes away, fixed less jittered, paired by scalar; and
         - `removed_of_bad`: the same over the share with fixed trajectories; NaN where that is 0.
@@ -111,6 +113,9 @@ def resonance_finding(table: xr.Dataset, direction: str) -> Finding:
     if lower > LEAST:
         left = float(row["removed_of_bad"])
         verdict, meaning = "supported", f"Jitter removes {percent(left)} of the bad ones: do not put those down to basins."
+    elif float(jittered["ess_within_low"]) < MIN_ESS:
+        verdict = "inconclusive"
+        meaning = f"Jittered chains have fewer than {MIN_ESS:.0f} effective draws each, which may hide it: draw more."
     elif upper < LEAST:
         verdict, meaning = "contradicted", "Jitter removes none of it to speak of."
     else:

@@ -10,6 +10,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -80,7 +81,7 @@ def smoothness_finding(order: EnergyOrder) -> Finding:
         "smooth": "Halving the step quarters the error.",
         "non-smooth": "The potential has kinks (ReLU, absolute values, pooling): smaller steps buy little acceptance; use a "
         "smooth activation, or expect small steps.",
-        "inconclusive": "Both orders are in reach: measure smaller steps (--finest), or more starts.",
+        "inconclusive": "Both orders are in reach: measure smaller steps (--halvings), or more starts (--starts).",
     }
     verdict = {"smooth": "supported", "non-smooth": "contradicted", "inconclusive": "inconclusive"}[order.verdict]
     value, *ends = order.order
@@ -88,17 +89,22 @@ def smoothness_finding(order: EnergyOrder) -> Finding:
     return Finding("smooth-potential", "hypothesis", verdict, value, (ends[0], ends[1]), BETWEEN, note)
 
 
-def reversibility_finding(relative_error: Float[np.ndarray, " start"], precision: str) -> Finding:
+def reversibility_finding(relative_error: Mapping[str, Float[np.ndarray, " start"]], precision: str) -> Finding:
     """Judge whether trajectories come back when their momentum is turned round, as detailed balance asks.
 
     Args:
-        relative_error: Distance by which each misses its start, over the distance that it went.
-        precision: "float32" or "float64".
+        relative_error: By precision ("float32", "float64"): distance by which each trajectory misses its start, over the
+            distance that it went.
+        precision: That of the run, which is judged; others stand beside it.
     """
-    worst, bound = float(np.max(relative_error)), FAITHFUL[precision]
-    is_lost = not np.isfinite(worst)
-    verdict = "fail" if is_lost or worst > bound else "pass"
-    found = f"Of {len(relative_error)} trajectories run forwards and back in {precision}, "
-    found += "one left the finite numbers." if is_lost else f"the worst misses its start by {worst:.2g} of the way it went."
-    meaning = "" if verdict == "pass" else " Shorten trajectories, lower the step size, or use float64: the sampler is not exact."
-    return Finding(f"reversible-{precision}", "health", verdict, worst, bound=bound, note=found + meaning)
+    worst = {name: float(np.max(error)) for name, error in relative_error.items()}
+    bound = FAITHFUL[precision]
+    is_faithful = worst[precision] <= bound  # NaN is not
+    others = "".join(f"; in {name}, by {value:.2g}" for name, value in worst.items() if name != precision)
+    note = (
+        f"Of {len(relative_error[precision])} trajectories run forwards and back in {precision}, the worst misses its start by "
+        f"{worst[precision]:.2g} of the way that it went{others}."
+    )
+    if not is_faithful:
+        note += " Such a sampler is not exact: shorten trajectories, lower the step size, or use float64."
+    return Finding("reversible", "health", "pass" if is_faithful else "fail", worst[precision], bound=bound, note=note)

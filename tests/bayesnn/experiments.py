@@ -160,3 +160,34 @@ def raising():
 
 def refusing():
     raise ValueError("no, thanks")
+
+
+def copied_feature() -> RunConfig:
+    """A regression in which two features are one: their weights' difference is left to the prior."""
+    update = {
+        "data": Data(name=f"{Path(__file__)}:copied"),
+        "likelihood": GaussianNoise(noise=0.5),
+        "sampler": HMC(step_size=0.05),
+        "warmup": WarmUp(steps=200),
+        "chains": 4,
+        "draws": 400,
+    }
+    return SHORT.model_copy(update=update)
+
+
+def copied() -> data.Dataset:
+    x = np.random.default_rng(0).normal(size=(48, 3))
+    x[:, 2] = x[:, 1]
+    y = x[:, 0] + np.tanh(x[:, 1])
+    return data.from_arrays(x[:40], y[:40], x[40:], y[40:], name="copied")
+
+
+def resonant() -> RunConfig:
+    """A Gaussian with directions of which half a period, and a whole one, is the length of the trajectories."""
+    hmc = HMC(step_size=0.02, trajectory_length=np.pi / 2, max_num_steps=100)
+    return RunConfig(density=Imported.of(oscillators), sampler=hmc, warmup=WarmUp(steps=0), chains=4, draws=40)
+
+
+def oscillators():
+    scales = jnp.repeat(jnp.array([0.125, 0.25, 0.5, 0.7, 1.0]), 8)
+    return lambda position: -0.5 * jnp.sum((position["x"] / scales) ** 2), {"x": jnp.zeros(40)}

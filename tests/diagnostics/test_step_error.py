@@ -68,11 +68,14 @@ def test_errors_without_an_order_are_refused(sizes, errors, message):
         energy_order(sizes, errors)
 
 
-def test_reversibility():
-    assert reversibility_finding(np.array([1e-5, 1e-4]), "float32").verdict == "pass"
-    assert reversibility_finding(np.array([1e-5, 1e-2]), "float32").verdict == "fail"
-    assert reversibility_finding(np.array([1e-5]), "float64").verdict == "fail"
-    assert reversibility_finding(np.array([np.nan]), "float64").verdict == "fail"
+def test_reversibility_is_judged_in_the_precision_of_the_run():
+    errors = {"float32": np.array([1e-5, 1e-2]), "float64": np.array([1e-12, 1e-11])}
+    assert reversibility_finding(errors, "float64").verdict == "pass"
+    found = reversibility_finding(errors, "float32")
+    assert (found.verdict, found.value) == ("fail", 1e-2)
+    assert "in float64, by 1e-11" in found.note
+    assert reversibility_finding({"float64": np.array([1e-5])}, "float64").verdict == "fail"
+    assert reversibility_finding({"float32": np.array([1e-5, np.nan])}, "float32").verdict == "fail"
 
 
 def stable(rng, index, shape):

@@ -1,0 +1,133 @@
+"""The measures of convergence on runs: kinks and smooth potentials, reversibility, resonance, and null directions."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import samplers
+from bayesnn.load import load_run
+from bayesnn.measure.leapfrog import energy_errors, return_errors
+from bayesnn.measure.store import read_measure
+from diagnostics.step_error import energy_order
+from samplers import Tempering
+
+STARTS = 8
+
+
+def paths_of(logdensity, scale=1.0):
+    """What energy and return errors take, for a density of 3 scalars."""
+    target, batch = samplers.from_logdensity(logdensity)
+    positions = jnp.asarray(np.random.default_rng(0).normal(size=(STARTS, 3)), jnp.float32)
+    return target, batch, Tempering.at(), positions, np.full((STARTS, 3), scale)
+
+
+def gaussian(x):
+    return -0.5 * jnp.sum(x**2)
+
+
+def laplace(x):
+    return -2 * jnp.sum(jnp.abs(x))
+
+
+def chaotic(x):
+    return -jnp.sum(x**4) - 20 * jnp.sum(jnp.sin(9 * x[1:]) * x[:-1] ** 2)
+
+
+@pytest.mark.parametrize(("logdensity", "verdict"), [(gaussian, "smooth"), (laplace, "non-smooth")])
+def test_energy_errors_of_known_order(logdensity, verdict):
+    sizes = 0.1 * 0.5 ** np.arange(5)
+    errors = [energy_errors(*paths_of(logdensity), step_size=np.full(STARTS, size), num_steps=round(8 / size)) for size in sizes]
+    assert energy_order(sizes, np.array(errors)).verdict == verdict
+
+
+def test_energy_error_of_an_oscillator_is_exact():
+    """One leapfrog step of a unit oscillator: q' = (1 - h^2 / 2) q + h p, p' = (1 - h^2 / 2) p - (h - h^3 / 4) q."""
+    h, what = 0.3, paths_of(gaussian)
+    q = np.asarray(what[3], float)
+    p = np.random.default_rng(5).normal(size=q.shape)
+    new_q, new_p = (1 - h**2 / 2) * q + h * p, (1 - h**2 / 2) * p - (h - h**3 / 4) * q
+    expected = 0.5 * (new_q**2 + new_p**2 - q**2 - p**2).sum(1)
+    found = energy_errors(*what, step_size=np.full(STARTS, h), num_steps=1, seed=5)
+    np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)  # float64, cancelling four digits at most
+    # The metric: with inverse mass m and step h / sqrt(m), the same path in units of sqrt(m).
+    scaled = energy_errors(*paths_of(gaussian, 4.0), step_size=np.full(STARTS, h / 2), num_steps=1, seed=5)
+    np.testing.assert_allclose(scaled, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_trajectories_return_to_rounding_and_chaotic_ones_do_not():
+    options = {"step_size": np.full(STARTS, 0.1), "num_steps": 50}
+    # Rounding of 100 steps: 1e-7 and 2e-16 each, of positions of order 1, added up linearly.
+    assert return_errors(*paths_of(gaussian), precision="float64", **options).max() < 1e-13
+    single = return_errors(*paths_of(gaussian), precision="float32", **options).max()
+    assert 1e-9 < single < 1e-5
+    lost = return_errors(*paths_of(chaotic), step_size=np.full(STARTS, 0.01), num_steps=2000, precision="float32")
+    assert not lost.max() < 1e-3
+
+
+def test_a_density_of_fixed_precision_is_refused():
+    what = paths_of(lambda x: -0.5 * jnp.sum(x.astype(jnp.float32) ** 2).astype(jnp.float32))
+    with pytest.raises(TypeError, match="float32, expected float64"):
+        energy_errors(*what, step_size=np.full(STARTS, 0.1), num_steps=1)
+
+
+def findings_of(run, name):
+    return {finding.claim: finding for finding in read_measure(load_run(run).folder, name).findings}
+
+
+def test_measures_of_a_run(finished_copy, cli):
+    """A network of SiLU units is smooth; the draws stay as they are."""
+    before = load_run(finished_copy).tree["posterior/layer_0.kernel"].values
+    assert cli("measure", finished_copy, "energy-slope", "--starts", "8").status == 0
+    found = findings_of(finished_copy, "energy-slope")
+    assert found["smooth-potential"].verdict == "supported"
+    assert found["reversible"].verdict == "pass"
+    tree = read_measure(load_run(finished_copy).folder, "energy-slope").tree
+    assert dict(tree.sizes) == {"step_size": 4, "start": 8, "precision": 2}
+    assert not jax.config.jax_enable_x64
+    assert cli("measure", finished_copy, "resonance", "--draws", "20", "--chains", "2").status == 0
+    table = read_measure(load_run(finished_copy).folder, "resonance").tree
+    assert table["direction"].values.tolist() == ["weights", "directions", "functions"]
+    assert findings_of(finished_copy, "resonance")["resonance"].verdict == "inconclusive"  # 20 draws are too few
+    assert cli("measure", finished_copy, "directions", "--directions", "3").status == 0
+    groups = read_measure(load_run(finished_copy).folder, "directions").tree
+    assert groups["leading"]["num_scalars"].sel(layer="(total)").values.tolist() == [6, 6]
+    assert findings_of(finished_copy, "directions")["null-directions"].verdict == "not applicable"  # 13 features, all alive
+    np.testing.assert_array_equal(load_run(finished_copy).tree["posterior/layer_0.kernel"].values, before)
+
+
+@pytest.mark.slow
+def test_a_relu_network_has_kinks(cli, own, tmp_path):
+    words = ("--model.activation", "relu", "--warmup.steps", "50", "--chains", "4", "--draws", "20")
+    assert cli("run", own("wine"), *words, "--runs", tmp_path, "--name", "relu").status == 0
+    assert cli("measure", tmp_path / "relu", "energy-slope", "--halvings", "3").status == 0
+    assert findings_of(tmp_path / "relu", "energy-slope")["smooth-potential"].verdict == "contradicted"
+
+
+@pytest.mark.slow
+def test_draws_along_null_directions_are_prior_draws(cli, own, tmp_path):
+    """Two features of the data are copies of each other, so their difference is left to the prior."""
+    assert cli("run", own("copied_feature"), "--runs", tmp_path, "--name", "run").status == 0
+    run = tmp_path / "run"
+    assert cli("measure", run, "directions").status in (0, 1)
+    found = findings_of(run, "directions")["null-directions"]
+    assert found.verdict == "pass"
+    tree = read_measure(load_run(run).folder, "directions").tree
+    assert tree["null"].attrs["num_directions"] == 1
+
+
+@pytest.mark.slow
+def test_resonance_of_a_gaussian_run_is_found(cli, own, tmp_path):
+    assert cli("run", own("resonant"), "--runs", tmp_path, "--name", "run").status == 0
+    assert cli("measure", tmp_path / "run", "resonance", "--draws", "200", "--directions", "40").status in (0, 1)
+    found = findings_of(tmp_path / "run", "resonance")["resonance"]
+    assert found.verdict == "supported"
+
+
+def test_what_a_measure_cannot_do_is_said(refused, own, cli, tmp_path):
+    assert cli("run", own("regression"), "--draws", "10", "--runs", tmp_path, "--name", "sgld").status == 0
+    assert "hmc" in refused("measure", tmp_path / "sgld", "resonance")
+    assert "layer_0.kernel" in refused("measure", tmp_path / "sgld", "directions", "--kernel", "layer_0.kernle")
+    assert json.loads((tmp_path / "sgld" / "config.json").read_text())["sampler"]["kind"] == "sgld"
