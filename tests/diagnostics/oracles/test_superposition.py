@@ -1,0 +1,247 @@
+"""Toy models of superposition: loss by numerical integration, polygons by Hessians, evidence by importance sampling."""
+
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+from jax.flatten_util import ravel_pytree
+
+from diagnostics.oracles import polygons, superposition, superposition_loss
+
+# H, length and bias of the corners, learning coefficient: computed once with another program, to the digits given.
+TABLE = {
+    (6, "4--"): (0.11111, 1.0, 0.0, 7.5),
+    (6, "4+-"): (0.10417, 1.0, 0.0, 8.0),
+    (6, "4++"): (0.09722, 1.0, 0.0, 8.5),
+    (6, "5-"): (0.06874, 1.17046, -0.28230, 7.0),
+    (6, "5+"): (0.06180, 1.17046, -0.28230, 8.5),
+    (6, "6"): (0.04819, 1.32053, -0.61814, 8.5),
+    (5, "4-"): (0.06667, 1.0, 0.0, 6.5),
+    (5, "4+"): (0.05667, 1.0, 0.0, 7.0),
+    (5, "5"): (0.01583, 1.17046, -0.28230, 7.0),
+}
+KINDS = [kind for num_features in range(4, 7) for kind in polygons(num_features)]
+SMOOTH = [kind for kind in KINDS if kind.num_corners > 4]
+SQUARES = [kind for kind in KINDS if kind.num_corners == 4]
+RNG = np.random.default_rng(4)
+
+
+def name(kind):
+    return f"{kind.num_features}:{kind.name}"
+
+
+def kind_of(num_features, name):
+    return next(kind for kind in polygons(num_features) if kind.name == name)
+
+
+@pytest.fixture(autouse=True)
+def _double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def loss_of(kind):
+    flat, unravel = ravel_pytree(jax.tree.map(jnp.asarray, kind.position()))
+    return np.asarray(flat), jax.jit(lambda x: superposition_loss(unravel(x)))
+
+
+def copies(position):
+    """The same network, rotated, reflected and with its features in another order."""
+    angle, order = RNG.uniform(0, 2 * np.pi), RNG.permutation(len(position["biases"]))
+    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) @ np.diag([1, RNG.choice([-1, 1])])
+    return {"weights": rotation @ position["weights"][:, order], "biases": position["biases"][order]}
+
+
+def test_loss_is_the_mean_squared_error():
+    # Ten thousand midpoints: off by some 1e-8 times the slopes and kinks of the integrand.
+    x = (np.arange(10_000) + 0.5) / 10_000
+    for scale in (0.3, 1.0, 3.0):
+        weights, biases = scale * RNG.normal(size=(2, 5)), scale * RNG.normal(size=5)
+        weights[:, 4] = 0
+        total = 0.0
+        for feature in range(5):
+            inputs = np.eye(5)[feature][:, None] * x
+            total += np.sum((inputs - np.maximum(weights.T @ (weights @ inputs) + biases[:, None], 0)) ** 2, 0).mean() / 5
+        assert float(superposition_loss({"weights": weights, "biases": biases})) == pytest.approx(total, rel=1e-6)
+
+
+@pytest.mark.parametrize(("num_features", "kind"), TABLE)
+def test_polygons_equal_the_table(num_features, kind):
+    polygon = kind_of(num_features, kind)
+    loss, length, bias, llc = TABLE[num_features, kind]
+    position = polygon.position()
+    assert polygon.loss() == pytest.approx(loss, abs=5.1e-6)
+    np.testing.assert_allclose(np.linalg.norm(position["weights"][:, 0]), length, atol=5.1e-6)
+    assert position["biases"][0] == pytest.approx(bias, abs=5.1e-6)
+    assert polygon.llc == llc
+
+
+@pytest.mark.parametrize("kind", SMOOTH, ids=name)
+def test_polygons_are_minima_with_as_many_flat_directions_as_stated(kind):
+    flat, loss = loss_of(kind)
+    eigenvalues = np.linalg.eigvalsh(jax.jit(jax.hessian(loss))(flat))
+    # Rounding leaves 1e-14; the smallest true eigenvalue is above 1e-3.
+    assert np.abs(jax.grad(loss)(flat)).max() < 1e-12
+    assert eigenvalues.min() > -1e-12
+    assert np.sum(eigenvalues > 1e-9) == 2 * kind.llc
+
+
+@pytest.mark.parametrize("kind", SQUARES, ids=name)
+def test_loss_next_to_squares_is_a_quadratic_cone(kind):
+    flat, loss = loss_of(kind)
+    at_square = loss(flat)
+
+    def rise(direction, scale=1e-4):
+        return (loss(flat + scale * direction) - at_square) / scale**2
+
+    position = kind.position()
+    turn = {"weights": np.array([[0, -1], [1, 0]]) @ position["weights"], "biases": np.zeros(kind.num_features)}
+    shifts = [
+        {"weights": np.zeros((2, kind.num_features)), "biases": np.eye(kind.num_features)[feature]}
+        for feature in np.flatnonzero(position["biases"] < 0)
+    ]
+    level = np.linalg.qr(np.array([np.asarray(ravel_pytree(move)[0]) for move in [turn, *shifts]]).T)[0]
+    assert level.shape[1] == 3 * kind.num_features - 2 * kind.llc
+    # Flat: under a rotation, by whatever angle, and under a change of negative biases.
+    assert float(superposition_loss(copies(position))) == pytest.approx(float(at_square), abs=1e-14)
+    assert all(abs(rise(np.asarray(ravel_pytree(shift)[0]))) < 1e-6 for shift in shifts)
+    # Rising in all others, by a square: the lowest of the cone over the unit sphere across them, from several starts.
+    across = np.linalg.svd(level.T)[2][level.shape[1] :]
+    lowest = []
+    for direction in RNG.normal(size=(4, len(across))) @ across:
+        direction /= np.linalg.norm(direction)
+        # The terms of third order are 1e-4 of those of second.
+        assert rise(direction, 1e-4) == pytest.approx(float(rise(direction, 1e-5)), rel=2e-3)
+        sphere = lambda x: float(rise(x @ across / np.linalg.norm(x)))  # noqa: E731
+        lowest.append(scipy.optimize.minimize(sphere, across @ direction, method="Powell", options={"maxiter": 3}).fun)
+    assert min(lowest) > 1e-3
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=name)
+def test_classifier_knows_copies_and_neighbours(kind):
+    regions = superposition(kind.num_features, 10.0).regions
+    classify = jax.jit(regions.classify)
+    noise = {"weights": 0.02, "biases": 1 / (4 * kind.num_features)}
+    for _ in range(5):
+        moved = {key: value + noise[key] * RNG.uniform(-1, 1, value.shape) for key, value in copies(kind.position()).items()}
+        assert regions.names[int(classify(moved))] == kind.name
+    zero = {"weights": jnp.zeros((2, kind.num_features)), "biases": jnp.zeros(kind.num_features)}
+    assert regions.names[int(classify(zero))] == "other"
+
+
+def test_labelled_copies_are_counted():
+    # Orders of labels around a circle, by enumeration: up to rotation, mirror images being different.
+    for kind in polygons(5):
+        arrangements = set()
+        for order in itertools.permutations(range(5)):
+            corners, rest = order[: kind.num_corners], order[kind.num_corners :]
+            start = corners.index(min(corners))
+            positive = frozenset(rest[: kind.num_positive])
+            arrangements.add((corners[start:] + corners[:start], positive))
+        assert len(arrangements) == kind.num_copies
+    assert [kind.num_copies for kind in polygons(6)][:2] == [math.factorial(5), 6 * math.factorial(4)]
+
+
+def test_free_energies_equal_those_computed_elsewhere():
+    # Laplace's method, times the orbit and the copies, by another program: hexagon and pentagon with a positive bias.
+    for n, hexagon, pentagon in ((100, 23.75, 23.57), (300, 37.91, 39.09), (1000, 65.0, 71.0)):
+        regions = superposition(6, n).regions
+        assert -regions.log_evidence[regions.names.index("6")] == pytest.approx(hexagon, abs=0.051)
+        assert -regions.log_evidence[regions.names.index("5+")] == pytest.approx(pentagon, abs=0.051)
+
+
+def sampled_log_evidence(kind, n, num_draws=40_000):
+    """Log evidence of a basin by importance sampling across the orbit of rotations: exact but for the noise of the draws.
+
+    A displacement orthogonal to the orbit, followed by a rotation, reaches every point near the orbit once; volumes change by the
+    component along the orbit of the velocity with which the displaced point is rotated.
+    """
+    flat, loss = loss_of(kind)
+    unravel = ravel_pytree(jax.tree.map(jnp.asarray, kind.position()))[1]
+    hessian = np.asarray(jax.jit(jax.hessian(loss))(flat)) * n / 2 + np.eye(len(flat))
+    turn = lambda x: ravel_pytree({**unravel(x), "weights": jnp.array([[0.0, -1], [1, 0]]) @ unravel(x)["weights"]})[0]  # noqa: E731
+    is_weight = np.asarray(ravel_pytree({"biases": np.zeros(kind.num_features), "weights": np.ones((2, kind.num_features))})[0])
+    velocity = np.asarray(turn(flat)) * is_weight
+    tangent = velocity / np.linalg.norm(velocity)
+    across = np.linalg.svd(tangent[None])[2][1:]
+    curvature = across @ hessian @ across.T
+    factor = np.linalg.cholesky(np.linalg.inv(curvature))
+    # Student's t with 8 degrees of freedom, whose tails are heavier than the posterior's.
+    normal, chi = RNG.normal(size=(num_draws, len(curvature))), RNG.chisquare(8, (num_draws, 1)) / 8
+    standard = normal / np.sqrt(chi)
+    displaced = flat + standard @ factor.T @ across
+    d = len(curvature)
+    log_proposal = (
+        math.lgamma((8 + d) / 2)
+        - math.lgamma(4)
+        - d / 2 * np.log(8 * np.pi)
+        - (8 + d) / 2 * np.log1p((standard**2).sum(1) / 8)
+        - np.log(np.diag(factor)).sum()
+    )
+    losses = np.asarray(jax.jit(jax.vmap(lambda x: superposition_loss(unravel(x))))(displaced))
+    log_density = -n / 2 * losses - (displaced**2).sum(1) / 2 - len(flat) / 2 * np.log(2 * np.pi)
+    jacobian = (np.asarray(jax.vmap(turn)(displaced)) * is_weight) @ tangent
+    weights = 2 * np.pi * jacobian * np.exp(log_density - log_proposal - (log_density - log_proposal).max())
+    log_mean = np.log(weights.mean()) + (log_density - log_proposal).max()
+    return log_mean + np.log(kind.num_copies), weights.std() / weights.mean() / np.sqrt(num_draws)
+
+
+@pytest.mark.parametrize("corners", ["6", "5+"])
+def test_laplace_is_off_by_one_over_n(corners):
+    kind = kind_of(6, corners)
+    errors = []
+    for n in (3e4, 3e5):
+        regions = superposition(6, n).regions
+        exact, error = sampled_log_evidence(kind, n)
+        assert error < 0.02
+        errors.append((regions.log_evidence[regions.names.index(corners)] - exact, error))
+    # Ten times the data: a tenth of the error, up to the noise of both and to terms of second order in 1 / n.
+    (coarse, noise), (fine, more_noise) = errors
+    assert abs(fine) < 5 * more_noise + 0.1 * abs(coarse) + coarse**2 + 0.5 * noise
+
+
+def test_a_wrong_number_of_copies_would_be_noticed():
+    exact, error = sampled_log_evidence(kind_of(6, "6"), 3e5)
+    regions = superposition(6, 3e5).regions
+    assert abs(regions.log_evidence[0] + np.log(2) - exact) > 20 * error
+
+
+def test_prior_mass_of_a_free_feature_by_draws():
+    # The evidence of "5-" next to that of a pentagon of five features alone: what is left is the mass, the copies and the loss.
+    alone, joined = superposition(5, 1e3).regions, superposition(6, 1e3).regions
+    pentagon, spare = kind_of(5, "5"), kind_of(6, "5-")
+    position = spare.position()
+    draws = RNG.normal(size=(200_000, 3))
+
+    def same_loss(draw):
+        weights = jnp.asarray(position["weights"]).at[:, 5].set(draw[:2])
+        return superposition_loss({"weights": weights, "biases": jnp.asarray(position["biases"]).at[5].set(draw[2])})
+
+    free = np.abs(np.asarray(jax.jit(jax.vmap(same_loss))(draws)) - spare.loss()) < 1e-13
+    # Losses are means over features: five sixths of the curvature, in 14 directions, and five sixths of the loss plus 1 / 18.
+    expected = (
+        alone.log_evidence[0]
+        + np.log(spare.num_copies / pentagon.num_copies)
+        + 7 * np.log(6 / 5)
+        - 500 * (spare.loss() - pentagon.loss())
+    )
+    mass = np.exp(joined.log_evidence[joined.names.index("5-")] - expected)
+    assert abs(free.mean() - mass) < 5 * np.sqrt(mass / len(draws))
+
+
+def test_prior_draws_fit_the_density():
+    with jax.enable_x64(False):
+        oracle = superposition(5, 10.0)
+        draws = oracle.draw_prior(jax.random.key(0), 3)
+        assert np.isfinite(jax.vmap(oracle.log_density)(draws)).all()
+        assert np.isnan(oracle.regions.masses).all()
+
+
+@pytest.mark.parametrize("arguments", [(3, 10.0), (7, 10.0), (6, 0.0)])
+def test_bad_arguments_are_refused(arguments):
+    with pytest.raises(ValueError, match="must be"):
+        superposition(*arguments)
