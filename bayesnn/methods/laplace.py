@@ -19,7 +19,7 @@ from samplers import Batch, Kernel
 from samplers.types import Position, Tuning
 
 type StructureName = Literal["full", "kronecker", "diagonal", "last-layer"]
-# Weights with a dense matrix: its d^2 numbers, twice over in a checkpoint's copies, are 0.5 GB a chain in float32.
+# Weights with a dense matrix, whose d^2 numbers are a quarter of a GiB a chain in float32, in memory and in every checkpoint.
 MAX_DENSE = 8192
 # By this share, affine outputs may differ from a straight line, and Jacobians of a dense layer from outer products: hundreds of
 # roundings in float32; curved networks differ by a tenth and more.
@@ -66,20 +66,7 @@ def laplace(
     if (scales := posterior.prior_scales()) is None:
         raise ValueError("a Laplace approximation needs a prior with a variance for every weight; this one has none")
     least = 1 / max(float(jnp.max(leaf)) for leaf in jax.tree.leaves(scales)) ** 2
-    free = tuple(named(posterior.like))
-    shape: Structure = curvature.diagonal()
-    if structure == "kronecker":
-        shape = curvature.kronecker(_dense_layers(posterior))
-    elif structure != "diagonal":
-        layer = _output_layer(posterior) if structure == "last-layer" else None
-        free = tuple(name for name in free if layer in (None, layer_of(name)))
-        num_free = sum(named(posterior.like)[name].size for name in free)
-        if num_free > MAX_DENSE:
-            raise ValueError(
-                f"a dense matrix of {num_free} weights is too large (at most {MAX_DENSE}): use structure kronecker, diagonal"
-                + (" or last-layer" if layer is None else "")
-            )
-        shape = curvature.dense()
+    shape, free = _structure(structure, posterior)
     num_gradients = curvature.num_rows(jax.eval_shape(posterior.functions, posterior.like, posterior.batch.data[0][:1]))
     factors_at, gather, draw = _functions(posterior.form, posterior.target, shape, free, num_steps, least, num_gradients)
     example = (posterior.like, posterior.batch, trainer.initial_tuning)
@@ -87,6 +74,22 @@ def laplace(
         lambda x: jnp.zeros(x.shape, x.dtype), LaplaceTuning(posterior.like, jax.eval_shape(factors_at, *example))
     )
     return approximation(trainer, _tuning_of, draw, zeros, gather=gather, is_linearised=linearised)
+
+
+def _structure(name: StructureName, posterior: Posterior) -> tuple[Structure, tuple[str, ...]]:
+    """Return the structure of the curvature, and the weights that are drawn."""
+    leaves = named(posterior.like)
+    if name == "diagonal":
+        return curvature.diagonal(), tuple(leaves)
+    if name == "kronecker":
+        return curvature.kronecker(_dense_layers(posterior)), tuple(leaves)
+    layer = _output_layer(posterior) if name == "last-layer" else None
+    free = tuple(path for path in leaves if layer in (None, layer_of(path)))
+    num_free = sum(leaves[path].size for path in free)
+    if num_free > MAX_DENSE:
+        others = "kronecker or diagonal" if layer else "kronecker, diagonal or last-layer"
+        raise ValueError(f"a dense matrix of {num_free} weights is too large (at most {MAX_DENSE}): use structure {others}")
+    return curvature.dense(), free
 
 
 def _tuning_of(state: FitState, tuning: Tuning) -> LaplaceTuning:
@@ -104,10 +107,10 @@ def _functions(
         temperature = tempering.temperature.astype(dtype)
         weight = batch.weight / (temperature * tempering.likelihood_temperature.astype(dtype))
         total = curvature.sum_over_data(form, structure, position, free, batch.data[0], weight, batch.constants)
-        prior = named(_prior_precision(position, batch.constants))
+        prior = named(prior_precision(position, batch.constants))
         return structure.factorise(total, {name: prior[name] / temperature for name in free}, target.num_data)
 
-    def _prior_precision(position: Position, constants: PyTree) -> Position:
+    def prior_precision(position: Position, constants: PyTree) -> Position:
         slope = jax.grad(lambda p: target.log_prior(p, constants))
         _, hessian = jax.jvp(slope, (position,), (jax.tree.map(jnp.ones_like, position),))  # a diagonal times ones
         return jax.tree.map(lambda h: jnp.maximum(-h, least), hessian)
