@@ -13,17 +13,20 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from diagnostics import trees
-from diagnostics.alignment import align
+from diagnostics.alignment import Alignment, align
 from diagnostics.estimates import NUM_RESAMPLES, SEED, interval
 from diagnostics.summary import TOTAL, summarise_variables
 from diagnostics.symmetry import architecture_of
 from diagnostics.units import Architecture
 
 MIN_CHAINS = 4  # resamples of fewer chains are too few to have quantiles
+MAX_SURROGATE_DRAWS = 100  # of a chain: chance moves means of chains, and those of a hundred draws are as good as all
 NUM_SURROGATES = 3  # shares of single ones differ by 0.01 to 0.05 (standard deviation; networks of 50 to 3,760 weights)
 
 
-def aligned_summary(run: xr.DataTree, architecture: Architecture | None = None) -> xr.Dataset:
+def aligned_summary(
+    run: xr.DataTree, architecture: Architecture | None = None, *, summary: xr.DataTree | None = None
+) -> xr.Dataset:
     """Summarise the convergence of weights as they were drawn and as aligned, and how much of their disagreement goes away.
 
     Alignment brings *any* two networks nearer, unrelated ones too: by half, easily, in narrow layers. What it removes must
@@ -32,6 +35,7 @@ def aligned_summary(run: xr.DataTree, architecture: Architecture | None = None) 
     Args:
         run: A run, see `diagnostics.trees`.
         architecture: Symmetries of its posterior; by default those that its network has declared (`architecture_of`).
+        summary: `summarise(run)`, if at hand; saves computing its half again.
 
     Returns:
         Dataset over `alignment` ("raw", "aligned") with the table of weights of `summarise`: R-hat and effective sample sizes by
@@ -41,7 +45,9 @@ def aligned_summary(run: xr.DataTree, architecture: Architecture | None = None) 
           1 - B_aligned / B_raw; NaN for one chain. The Monte Carlo error of the means is part of both;
         - `removed_lower`, `removed_upper`: 95 % interval by resampling chains, rough for few; NaN for fewer than 4;
         - `removed_by_chance`: the same share after every weight of every chain has been given a sign by lot, which leaves all
-          sizes as they are and nothing that chains have in common: what is removed from chains that are unrelated.
+          sizes as they are and nothing that chains have in common: what is removed from chains that are unrelated;
+
+        and over `group` of units, `transpositions` and `flips` from a draw to the next, means over all draws but the first.
 
     Raises:
         ValueError: The tree is not one of a run, no architecture is known or it does not fit, or draws are not finite.
@@ -49,9 +55,9 @@ def aligned_summary(run: xr.DataTree, architecture: Architecture | None = None) 
     trees.check_tree(run)
     architecture = architecture_of(run) if architecture is None else architecture
     raw = trees.weights(run)
-    aligned = _aligned(raw, architecture)
-    tables = [summarise_variables(variables)[1] for variables in (raw, aligned)]
-    table = xr.concat(tables, "alignment").assign_coords(alignment=["raw", "aligned"])
+    aligned, moves = _aligned(raw, architecture)
+    raw_table = summarise_variables(raw)[1] if summary is None else summary["posterior_layers"].to_dataset()
+    table = xr.concat([raw_table, summarise_variables(aligned)[1]], "alignment").assign_coords(alignment=["raw", "aligned"])
     layers = table["layer"].values.tolist()
     rng = np.random.default_rng(SEED)
     num_chains = raw.sizes["chain"]
@@ -65,12 +71,17 @@ def aligned_summary(run: xr.DataTree, architecture: Architecture | None = None) 
         lower[row], upper[row] = interval(removed[row], drawn)[1:]
     by_chance = np.mean([_removed_by_chance(raw, architecture, layers, rng) for _ in range(NUM_SURROGATES)], 0)
     columns = {"removed": removed, "removed_lower": lower, "removed_upper": upper, "removed_by_chance": by_chance}
-    return table.assign({name: ("layer", column) for name, column in columns.items()})
+    counted = {
+        name: ("group", [counts[group.name][:, 1:].mean() if raw.sizes["draw"] > 1 else np.nan for group in architecture])
+        for name, counts in (("transpositions", moves.transpositions), ("flips", moves.flips))
+    }
+    table = table.assign({name: ("layer", column) for name, column in columns.items()} | counted)
+    return table.assign_coords(group=[group.name for group in architecture])
 
 
-def _aligned(variables: xr.Dataset, architecture: Architecture) -> xr.Dataset:
-    moved = align({str(name): variable.values for name, variable in variables.items()}, architecture).weights
-    return variables.assign({name: variables[name].copy(data=array) for name, array in moved.items()})
+def _aligned(variables: xr.Dataset, architecture: Architecture) -> tuple[xr.Dataset, Alignment]:
+    moves = align({str(name): variable.values for name, variable in variables.items()}, architecture)
+    return variables.assign({name: variables[name].copy(data=array) for name, array in moves.weights.items()}), moves
 
 
 def _removed_by_chance(
@@ -78,8 +89,11 @@ def _removed_by_chance(
 ) -> Float[np.ndarray, " layer"]:
     """Return what alignment removes after each weight has been multiplied by a sign of its own in each chain."""
     signs = np.array([-1, 1], np.int8)
-    unrelated = raw.map(lambda draws: draws * rng.choice(signs, (draws.shape[0], 1, *draws.shape[2:])))
-    distances, aligned = (_squared_distances(variables, layers) for variables in (unrelated, _aligned(unrelated, architecture)))
+    few = raw.isel(draw=slice(None, None, max(1, raw.sizes["draw"] // MAX_SURROGATE_DRAWS)))
+    unrelated = few.map(lambda draws: draws * rng.choice(signs, (draws.shape[0], 1, *draws.shape[2:])))
+    distances, aligned = (
+        _squared_distances(variables, layers) for variables in (unrelated, _aligned(unrelated, architecture)[0])
+    )
     return _removed(distances, aligned, np.ones((1, raw.sizes["chain"]), int))[:, 0]
 
 

@@ -150,7 +150,8 @@ def _descend(moved: _Moved, architecture: Architecture, reference: Arrays) -> tu
         start = moved
         for group in architecture:
             fed_by_others = tuple(part for part in group.incoming if part[0] not in group.recurrent)
-            start, _ = _match(start, group, fed_by_others, reference, least_gain)
+            if fed_by_others:
+                start, _ = _match(start, group, fed_by_others, reference, least_gain)
         moved = start.where(_squared_distance(start.weights, reference) < distances[0] - least_gain, moved)
     while True:
         num_gained = 0

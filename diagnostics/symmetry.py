@@ -203,7 +203,7 @@ def canonical_moves(
         in_place = np.broadcast_to(np.arange(signs.shape[-1]), (*signs.shape[:2], signs.shape[-1]))
         draws = copy_units(draws, group, in_place, signs)
         # Sorted before they are summed: the later layers' order and signs then cannot change the rounding.
-        norm = np.sort(np.abs(unit_rows(draws, group.outgoing, 2)), -1).astype(float)
+        norm = np.sort(np.abs(unit_rows(draws, group.outgoing or group.incoming, 2)), -1).astype(float)
         keys = [*np.moveaxis(unit_rows(draws, group.owned, 2), -1, 0)[::-1], -np.square(norm).sum(-1)]
         order = np.lexsort(keys)
         draws = copy_units(draws, group, order, np.ones_like(signs))

@@ -19,6 +19,7 @@ from bayesnn.report.predictions import Predictions, costs, predictions
 from bayesnn.report.provenance import Facts, other_posteriors, provenance, size
 from bayesnn.report.ranks import MAX_CHAINS, rank_plots
 from bayesnn.report.sampling import chain_names, energies, temperatures, traces
+from bayesnn.report.symmetry import symmetry
 from bayesnn.report.verdict import headline, rows
 from bayesnn.run_folder import RunFolder
 from bayesnn.shard import write_atomically
@@ -102,6 +103,7 @@ def render(
             "num_draws": evidence.num_draws,
             "spaces": spaces(summary),
             "ranks": rank_plots(tree, summary),
+            "symmetry": symmetry(tree, summary),
             "max_rank_rows": MAX_CHAINS,
             "chains": chain_names(tree),
             "traces": traces(tree),
