@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-BENCHMARKS = ("overhead", "kernels", "numpyro_hmc", "start", "memory")
+BENCHMARKS = ("overhead", "kernels", "numpyro_hmc", "start", "memory", "convergence")
 
 
 def main() -> None:
