@@ -21,6 +21,7 @@ from bayesnn.measure.learning import learning_coefficient
 from bayesnn.measure.llc import LLC
 from bayesnn.measure.problem import problem_of
 from bayesnn.measure.resample import bootstrap_data
+from bayesnn.measure.waic import run_fluctuation
 from bayesnn.models import named, nest
 from bayesnn.posteriors import Posterior
 from diagnostics.claims import Finding
@@ -46,6 +47,12 @@ def measure_centres(run: LoadedRun, settings: LLC, console: Console) -> tuple[xr
         findings += [dataclasses.replace(finding, claim=name + finding.claim) for finding in verdicts]
     tree = xr.DataTree(children={f"centre_{index}": group for index, group in enumerate(groups)})
     tree.attrs = {"examples": settings.examples, "parameters": settings.parameters}
+    if (spread := run_fluctuation(posterior, run.tree["posterior"].to_dataset())) is not None:
+        tree["fluctuation"] = xr.DataTree(xr.Dataset(spread._asdict()))
+        nu, deviation = spread.singular_fluctuation, spread.singular_fluctuation_error
+        console.print(
+            f"the run's own draws: singular fluctuation {nu:.4g} +- {deviation:.2g}, WAIC {spread.waic:.5g} nats an example"
+        )
     return tree, findings
 
 

@@ -164,7 +164,8 @@ def learning_coefficient(
             "batch_size": how.batch_size or target.num_data,
             "num_params": samplers.num_params(around.centre),
             "baseline": around.baseline,
-        },
+        }
+        | ({} if sampling.step_size is None else {"step_size": sampling.step_size}),
     )
 
 

@@ -80,7 +80,8 @@ def measure(run: LoadedRun, settings: LLC, console: Console) -> tuple[xr.DataTre
     """Measure learning coefficients at the best draws of a run.
 
     Returns:
-        A tree with a group for each centre, and the findings, which name their centre.
+        A tree with a group for each centre, and one with WAIC and the singular fluctuation of the run's own draws; and the
+        findings, which name their centre.
 
     Raises:
         UsageError: A run without a likelihood, or settings that do not fit it.

@@ -47,6 +47,7 @@ class PredictedBias(NamedTuple):
 
     Attributes:
         exact: Mean form of an exact sampler at this n beta and localiser; half the effective number of directions.
+        localiser: By how much that grows when the localiser is weakened, per unit of the logarithm of its precision.
         step: Added by the discretisation; infinite where the chain diverges.
         batch: Added by the noise of minibatch gradients.
         burn_in: Added (it is negative) because the chains set out from the centre: directions that they have not filled yet.
@@ -54,6 +55,7 @@ class PredictedBias(NamedTuple):
     """
 
     exact: float
+    localiser: float = 0.0
     step: float = 0.0
     batch: float = 0.0
     burn_in: float = 0.0
@@ -101,15 +103,17 @@ def predict_bias(
     """
     h, t = np.maximum(spectrum.nodes, 0), n_beta
     exact = _total(spectrum, t * h / 2, t * h + localisation, 0.0)
+    held = np.divide(localisation, t * h + localisation, out=np.zeros_like(h), where=h > 0)
+    localiser = _total(spectrum, t * h / 2 * held, t * h + localisation, 0.0)
     centre = 0.0
     if gradient is not None:
         slopes, a = gradient, t * np.maximum(gradient.nodes, 0) + localisation
         shift = np.divide(t, a, out=np.zeros_like(a), where=a > 0)
         centre = float(slopes.weights @ (-t * shift + t * np.maximum(slopes.nodes, 0) * shift**2 / 2))
     if step_size == 0:
-        return PredictedBias(exact, centre=centre)
+        return PredictedBias(exact, localiser, centre=centre)
     if step_size * (t * spectrum.largest + localisation) >= 4:
-        return PredictedBias(exact, math.inf, centre=centre)
+        return PredictedBias(exact, localiser, math.inf, centre=centre)
 
     def moved(measure: Spectrum, power: float, start: int | None) -> float:
         g = np.maximum(measure.nodes, 0)
@@ -121,7 +125,7 @@ def predict_bias(
     step = moved(spectrum, 1.0, None) - exact
     batch = 0.0 if batch_noise is None else moved(batch_noise, noisy, None)
     filled = moved(spectrum, 1.0, burn_in) + (0.0 if batch_noise is None else moved(batch_noise, noisy, burn_in))
-    return PredictedBias(exact, step, batch, filled - (exact + step + batch), centre)
+    return PredictedBias(exact, localiser, step, batch, filled - (exact + step + batch), centre)
 
 
 def step_size_for(spectrum: Spectrum, *, n_beta: float, localisation: float, relative_bias: float) -> float:

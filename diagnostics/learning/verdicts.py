@@ -115,19 +115,25 @@ def judge(draws: LossDraws, sampling: Sampling) -> list[Finding]:
     checks: tuple[Callable[[LossDraws, Sampling, dict[str, Coefficient]], Finding], ...]
     checks = (_minimum, _convergence, _step, _localiser)
     findings = [lost, *(check(d, sampling, forms) for check in checks)]
-    return [_estimate(d, forms, findings), *findings]
+    return [_estimate(d, sampling, forms, findings), *findings]
 
 
-def _estimate(d: LossDraws, forms: dict[str, Coefficient], findings: list[Finding]) -> Finding:
+def _estimate(d: LossDraws, sampling: Sampling, forms: dict[str, Coefficient], findings: list[Finding]) -> Finding:
     verdicts = {finding.verdict for finding in findings}
     mean, half = forms["mean"].value, INTERVAL * forms["mean"].standard_error
+    quadratic = ""
+    if (bias := sampling.bias) is not None:
+        quadratic = (
+            f" Expected of the quadratic part: {bias.exact:.4g} with this localiser, {bias.step:+.2g} by the step, "
+            f"{bias.batch:+.2g} by batches, {bias.burn_in:+.2g} by the burn-in, {bias.centre:+.2g} by the centre."
+        )
     others = "; ".join(f"{name.replace('_', '-')} {f.value:.4g} +- {f.standard_error:.2g}" for name, f in forms.items())
     return _finding(
         "learning coefficient",
         next((verdict for verdict in ("fail", "inconclusive") if verdict in verdicts), "pass"),
         mean,
         f"{mean:.4g} at n beta = {d.n_beta[0]:.6g} (n = {d.num_data}, inverse temperature {d.inverse_temperatures[0]:.4g}), "
-        f"localiser {d.localisation:.3g}. Forms: {others}. Errors are of sampling.",
+        f"localiser {d.localisation:.3g}. Forms: {others}. Errors are of sampling.{quadratic}",
         interval=(mean - half, mean + half),
     )
 
@@ -249,8 +255,11 @@ def _localiser(d: LossDraws, sampling: Sampling, forms: dict[str, Coefficient]) 
         localisation=d.localisation,
     )
     size = abs(forms["mean"].value)
-    share, error = sensitivity.value / size, sensitivity.standard_error / size
-    words = f"A localiser weaker by a factor e would change the estimate by {share:+.1%} +- {error:.1%}."
+    share, error, source = sensitivity.value / size, sensitivity.standard_error / size, "by an identity over draws"
+    bias = sampling.bias
+    if error > MAX_SENSITIVITY / 2 and bias is not None and bias.exact > MIN_EXPLAINED * size:
+        share, error, source = bias.localiser / bias.exact, 0.0, "predicted"
+    words = f"A localiser weaker by a factor e would change the estimate by {share:+.1%} +- {error:.1%} ({source})."
     if share > MAX_SENSITIVITY and share - INTERVAL * error > MAX_SENSITIVITY / 2:
         note = f"Localiser-dominated: {words} Weaken it, raise n beta, or state the estimate with this localiser."
         return _finding(name, "fail", share, note, bound=MAX_SENSITIVITY)

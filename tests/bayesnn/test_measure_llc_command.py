@@ -26,19 +26,35 @@ def measured(finished, tmp_path_factory):
 
 def test_two_centres_are_stored_with_their_verdicts(measured):
     found = read_measure(measured, "llc")
-    assert set(found.tree.children) == {"centre_0", "centre_1"}
+    assert set(found.tree.children) == {"centre_0", "centre_1", "fluctuation"}
     assert found.settings["centres"] == 2
     assert [one.claim for one in found.findings][::6] == ["centre 0: learning coefficient", "centre 1: learning coefficient"]
-    for tree in found.tree.children.values():
+    centres = [found.tree[name] for name in ("centre_0", "centre_1")]
+    for tree in centres:
         assert tree["draws/loss"].shape == (2, 4, 20)
         assert tree["resamples/two_temperature"].shape == (2,)
         assert tree.attrs["num_params"] == sum(variable.size for variable in tree["centre"].to_dataset().data_vars.values())
         assert tree.attrs["num_data"] == 142
         assert np.isfinite(tree["estimates/value"].values).all()
-    baselines = [tree.attrs["baseline"] for tree in found.tree.children.values()]
+    baselines = [tree.attrs["baseline"] for tree in centres]
     likelihoods = read_best(measured)
     # A centre lies below the best draw of its chain; its loss is a mean over examples.
     assert all(baseline < -best / 142 for baseline, best in zip(baselines, likelihoods, strict=True))
+
+
+def test_the_fluctuation_is_of_the_runs_own_draws(measured):
+    from bayesnn.build import build_posterior
+    from bayesnn.load import read_tree
+
+    found = read_measure(measured, "llc").tree["fluctuation"].to_dataset()
+    posterior, weights = build_posterior(measured.config), read_tree(measured)["posterior"].to_dataset()
+    likelihoods = []
+    for chain in range(2):
+        for draw in range(40):
+            place = weights.isel(chain=chain, draw=draw)
+            position = posterior.unflatten({name: place[name].values for name in place.data_vars})
+            likelihoods.append(posterior.target.log_likelihood(position, posterior.batch.data, posterior.batch.constants))
+    assert float(found["functional_variance"]) == pytest.approx(np.var(likelihoods, axis=0, ddof=1).sum(), rel=1e-3)  # float32
 
 
 def read_best(folder):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import numpy as np
@@ -110,3 +111,15 @@ def test_changed_code_is_refused(refused, cli, finished_copy, registered, monkey
     monkeypatch.setattr(RunFolder, "changed_sources", lambda self: ["mine.py:experiment"])
     assert "--accept-changed-code" in refused("measure", finished_copy, "small")
     assert cli("measure", finished_copy, "small", "--accept-changed-code").status == 0
+
+
+def test_settings_are_told_without_what_they_need():
+    code = (
+        "import sys; from bayesnn.cli import main\n"
+        "try: main(['measure', 'x', 'llc', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'jax', 'xarray', 'scipy', 'arviz', 'zarr'} & set(sys.modules)), file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stderr.splitlines()[-1] == "[]"
+    assert "--inverse-temperatures" in ended.stdout

@@ -33,6 +33,13 @@ def test_a_localiser_leaves_half_the_effective_number_of_directions():
     assert predict_bias(spectrum([0.0, 0.0]), n_beta=10.0, localisation=0.0).exact == 0  # flat, and no localiser: no energy
 
 
+def test_the_localisers_part_is_the_derivative():
+    weaker, stronger = (predict_bias(spectrum(), n_beta=100.0, localisation=math.exp(-x)).exact for x in (1e-4, -1e-4))
+    # A central difference of 1e-4 has an error of 1e-8.
+    assert predict_bias(spectrum(), **SETTING).localiser == pytest.approx((weaker - stronger) / 2e-4, rel=1e-6)
+    assert predict_bias(spectrum(), n_beta=100.0, localisation=0.0).localiser == 0
+
+
 def test_the_table_of_single_directions():
     """Values of an independent simulation, to its four digits: n beta 100, localiser 1, step 0.005."""
     simulated = (0.5665, 0.4612, 0.2511, 0.0)

@@ -155,3 +155,12 @@ def test_a_localiser_that_dominates_is_told():
     assert "localiser" in failing(found)
     assert found["localiser"].note.startswith("Localiser-dominated")
     assert verdicts(draws(localisation=0.0))["localiser"].verdict == "not applicable"
+
+
+def test_where_draws_cannot_tell_about_the_localiser_the_spectrum_does():
+    few = draws(num_draws=20, chains=2, localisation=10.0)
+    known = PredictedBias(EXACT[0], localiser=0.01 * EXACT[0])
+    assert verdicts(few, GOOD._replace(bias=None))["localiser"].verdict == "inconclusive"
+    assert verdicts(few, GOOD._replace(bias=known))["localiser"].verdict == "pass"
+    assert verdicts(few, GOOD._replace(bias=known._replace(localiser=0.2 * EXACT[0])))["localiser"].verdict == "fail"
+    assert verdicts(few, GOOD._replace(bias=PredictedBias(0.1)))["localiser"].verdict == "inconclusive"  # hardly quadratic
