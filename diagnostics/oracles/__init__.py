@@ -7,7 +7,7 @@ simulate, `simulation_based_calibration`, `teacher_start` and `joint_test` make 
 
 from diagnostics.oracles.boolean import boolean_network
 from diagnostics.oracles.coefficients import (
-    LearningCoefficient,
+    ExactCoefficient,
     coefficient_of_product,
     coefficient_of_sum,
     monomial_coefficient,
@@ -27,7 +27,7 @@ from diagnostics.oracles.tanh_zero import tanh_zero, tanh_zero_coefficient
 
 __all__ = [
     "Calibration",
-    "LearningCoefficient",
+    "ExactCoefficient",
     "Oracle",
     "Polygon",
     "Regions",

@@ -15,7 +15,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 
-class LearningCoefficient(NamedTuple):
+class ExactCoefficient(NamedTuple):
     """Exact learning coefficient and multiplicity.
 
     Attributes:
@@ -27,7 +27,7 @@ class LearningCoefficient(NamedTuple):
     multiplicity: int
 
 
-def monomial_coefficient(orders: Sequence[int], prior_orders: Sequence[int] | None = None) -> LearningCoefficient:
+def monomial_coefficient(orders: Sequence[int], prior_orders: Sequence[int] | None = None) -> ExactCoefficient:
     r"""Return the coefficient of :math:`K = \prod_i w_i^{2 k_i}` with a prior proportional to :math:`\prod_i |w_i|^{h_i}`.
 
     .. math:: \lambda = \min_i \frac{h_i + 1}{2 k_i}, \qquad m = \text{how many } i \text{ attain it}
@@ -41,31 +41,31 @@ def monomial_coefficient(orders: Sequence[int], prior_orders: Sequence[int] | No
 
     Example:
         >>> monomial_coefficient([1, 2, 2])
-        LearningCoefficient(llc=Fraction(1, 4), multiplicity=2)
+        ExactCoefficient(llc=Fraction(1, 4), multiplicity=2)
     """
     powers = [0] * len(orders) if prior_orders is None else list(prior_orders)
     if len(powers) != len(orders) or any(order < 0 or order != int(order) for order in [*orders, *powers]) or not any(orders):
         raise ValueError(f"orders must be integers >= 0, not all 0, with one prior order each; got {orders} and {prior_orders}")
     rates = [Fraction(int(h) + 1, 2 * int(k)) for k, h in zip(orders, powers, strict=True) if k]
-    return LearningCoefficient(min(rates), rates.count(min(rates)))
+    return ExactCoefficient(min(rates), rates.count(min(rates)))
 
 
-def coefficient_of_sum(*parts: LearningCoefficient) -> LearningCoefficient:
+def coefficient_of_sum(*parts: ExactCoefficient) -> ExactCoefficient:
     """Return the coefficient of K1(u) + K2(v) + ..., of separate parameters: lambdas add, and so do multiplicities minus one.
 
     Example:
         >>> coefficient_of_sum(monomial_coefficient([1, 1]), monomial_coefficient([2]))
-        LearningCoefficient(llc=Fraction(3, 4), multiplicity=2)
+        ExactCoefficient(llc=Fraction(3, 4), multiplicity=2)
     """
-    return LearningCoefficient(sum((part.llc for part in parts), Fraction(0)), 1 + sum(part.multiplicity - 1 for part in parts))
+    return ExactCoefficient(sum((part.llc for part in parts), Fraction(0)), 1 + sum(part.multiplicity - 1 for part in parts))
 
 
-def coefficient_of_product(*parts: LearningCoefficient) -> LearningCoefficient:
+def coefficient_of_product(*parts: ExactCoefficient) -> ExactCoefficient:
     """Return the coefficient of K1(u) K2(v) ..., of separate parameters: the smallest lambda; multiplicities of ties add.
 
     Example:
         >>> coefficient_of_product(monomial_coefficient([1]), monomial_coefficient([1]), monomial_coefficient([0, 1], [0, 4]))
-        LearningCoefficient(llc=Fraction(1, 2), multiplicity=2)
+        ExactCoefficient(llc=Fraction(1, 2), multiplicity=2)
     """
     smallest = min(part.llc for part in parts)
-    return LearningCoefficient(smallest, sum(part.multiplicity for part in parts if part.llc == smallest))
+    return ExactCoefficient(smallest, sum(part.multiplicity for part in parts if part.llc == smallest))

@@ -23,7 +23,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
-from diagnostics.oracles.coefficients import LearningCoefficient
+from diagnostics.oracles.coefficients import ExactCoefficient
 from diagnostics.oracles.oracle import Oracle, Position, check_positive, rejection_sampler
 from diagnostics.oracles.quadrature import graded_rule
 
@@ -32,7 +32,7 @@ MAX_WIDTH = 100
 NUM_PANELS = 32  # the last has 2e-8 of singular values: narrow enough for a precision of 1e14
 
 
-def reduced_rank_coefficient(inputs: int, hidden: int, outputs: int, rank: int) -> LearningCoefficient:
+def reduced_rank_coefficient(inputs: int, hidden: int, outputs: int, rank: int) -> ExactCoefficient:
     """Return learning coefficient and multiplicity of a linear network with one hidden layer and no biases.
 
     Args:
@@ -50,17 +50,17 @@ def reduced_rank_coefficient(inputs: int, hidden: int, outputs: int, rank: int) 
     _check_widths((inputs, hidden, outputs), rank)
     m, h, n, r = inputs, hidden, outputs, rank
     if m + h < n + r:
-        return LearningCoefficient(Fraction(h * m - h * r + n * r, 2), 1)
+        return ExactCoefficient(Fraction(h * m - h * r + n * r, 2), 1)
     if n + h < m + r:
-        return LearningCoefficient(Fraction(h * n - h * r + m * r, 2), 1)
+        return ExactCoefficient(Fraction(h * n - h * r + m * r, 2), 1)
     if m + n < h + r:
-        return LearningCoefficient(Fraction(m * n, 2), 1)
+        return ExactCoefficient(Fraction(m * n, 2), 1)
     is_odd = (m + h + n + r) % 2
     numerator = -((h + r) ** 2) - m**2 - n**2 + 2 * (h + r) * (m + n) + 2 * m * n + is_odd
-    return LearningCoefficient(Fraction(numerator, 8), 1 + is_odd)
+    return ExactCoefficient(Fraction(numerator, 8), 1 + is_odd)
 
 
-def deep_linear_coefficient(widths: Sequence[int], rank: int) -> LearningCoefficient:
+def deep_linear_coefficient(widths: Sequence[int], rank: int) -> ExactCoefficient:
     r"""Return learning coefficient and multiplicity of a linear network of any depth, without biases.
 
     With :math:`M_s` the widths minus the rank r, :math:`\Sigma` the set of the :math:`\ell + 1` smallest of them for which
@@ -82,7 +82,7 @@ def deep_linear_coefficient(widths: Sequence[int], rank: int) -> LearningCoeffic
 
     Example:
         >>> deep_linear_coefficient([3, 3, 3, 3], rank=1)
-        LearningCoefficient(llc=Fraction(4, 1), multiplicity=3)
+        ExactCoefficient(llc=Fraction(4, 1), multiplicity=3)
     """
     _check_widths(widths, rank)
     excess = sorted(width - rank for width in widths)
@@ -98,7 +98,7 @@ def deep_linear_coefficient(widths: Sequence[int], rank: int) -> LearningCoeffic
         + Fraction(remainder * (last - remainder) - (last - 1) * total**2, 4 * last)
         + Fraction(pairs, 2)
     )
-    return LearningCoefficient(llc, remainder * (last - remainder) + 1)
+    return ExactCoefficient(llc, remainder * (last - remainder) + 1)
 
 
 def deep_linear(widths: Sequence[int], num_data: float, *, rank: int = 0, prior_scale: float = 1.0) -> Oracle:

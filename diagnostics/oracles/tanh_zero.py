@@ -21,7 +21,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
 
-from diagnostics.oracles.coefficients import LearningCoefficient
+from diagnostics.oracles.coefficients import ExactCoefficient
 from diagnostics.oracles.oracle import Oracle, Position, check_positive, rejection_sampler
 from diagnostics.oracles.quadrature import graded_rule
 
@@ -31,7 +31,7 @@ MAX_STANDARD_DEVIATIONS = 12.0  # of an inner weight: passed with probability 1e
 NUM_PANELS = 24  # the last has 7e-7 of the inner weights: narrow enough for n up to 1e10
 
 
-def tanh_zero_coefficient(num_hidden: int) -> LearningCoefficient:
+def tanh_zero_coefficient(num_hidden: int) -> ExactCoefficient:
     r"""Return learning coefficient and multiplicity of H tanh units, scalar in and out, at the function zero.
 
     .. math:: \lambda = \frac{H + i^2 + i}{4 i + 2}, \qquad i = \lfloor \sqrt{H} \rfloor, \qquad
@@ -50,7 +50,7 @@ def tanh_zero_coefficient(num_hidden: int) -> LearningCoefficient:
     if num_hidden < 1:
         raise ValueError(f"num_hidden must be at least 1, got {num_hidden}")
     root = isqrt(num_hidden)
-    return LearningCoefficient(Fraction(num_hidden + root**2 + root, 4 * root + 2), 2 if root**2 == num_hidden else 1)
+    return ExactCoefficient(Fraction(num_hidden + root**2 + root, 4 * root + 2), 2 if root**2 == num_hidden else 1)
 
 
 def tanh_zero(num_hidden: int, num_data: float, *, prior_scale: float = 1.0) -> Oracle:

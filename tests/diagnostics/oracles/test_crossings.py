@@ -8,7 +8,7 @@ import pytest
 import scipy.special
 
 from diagnostics.oracles import (
-    LearningCoefficient,
+    ExactCoefficient,
     coefficient_of_product,
     coefficient_of_sum,
     monomial_coefficient,
@@ -80,7 +80,7 @@ def test_excess_losses_tend_to_the_coefficient(orders):
 
 def test_sums_of_separate_potentials():
     parts = [monomial_coefficient([1, 1]), monomial_coefficient([3, 3]), monomial_coefficient([1])]
-    assert coefficient_of_sum(*parts) == LearningCoefficient(Fraction(1, 2) + Fraction(1, 6) + Fraction(1, 2), 3)
+    assert coefficient_of_sum(*parts) == ExactCoefficient(Fraction(1, 2) + Fraction(1, 6) + Fraction(1, 2), 3)
 
 
 @pytest.mark.parametrize(("first", "second"), [([1, 2], [2]), ([1], [1, 1]), ([3, 1], [2, 2])])

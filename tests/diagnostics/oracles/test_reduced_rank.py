@@ -6,9 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import scipy.integrate
+import scipy.special
 import scipy.stats
 
 from diagnostics.oracles import coefficient_of_product, deep_linear, deep_linear_coefficient, reduced_rank_coefficient
+from diagnostics.oracles.quadrature import panel_rule
 
 # Widths, rank: learning coefficient and multiplicity.
 TABLE = {
@@ -85,6 +87,29 @@ def test_excess_loss_is_the_slope_of_the_free_energy():
     step, n = 1e-3, 500.0
     above, below = (deep_linear((2, 2, 3), n * np.exp(sign * step)).log_evidence for sign in (1, -1))
     assert deep_linear((2, 2, 3), n).excess_loss == pytest.approx(-(above - below) / (2 * step), abs=step**2)
+
+
+def test_three_square_layers_have_a_coefficient_of_three_halves_and_a_multiplicity_of_three():
+    # Independent of the theorem: the last layer integrates out, E det(1 + n A A^T)^-1 is left, A being a product of two matrices
+    # of given directions, by draws, and norms, by quadrature: that of two chi_4 variables has the density r^3 K_0(r).
+    n, rng = 1e3, np.random.default_rng(0)
+    one, other = (x / np.linalg.norm(x, axis=(1, 2), keepdims=True) for x in rng.normal(size=(2, 2**18, 2, 2)))
+    product = other @ one
+    trace, determinant = (product**2).sum((1, 2)), np.linalg.det(product) ** 2
+    nodes, weights = panel_rule(np.linspace(-12, 2.5, 7))
+    likelihood, loss = np.zeros(len(trace)), np.zeros(len(trace))
+    for log_norm, weight in zip(nodes, weights, strict=True):
+        norm = np.exp(log_norm)
+        first, second = n * norm**2 * trace, (n * norm**2) ** 2 * determinant
+        share = weight * norm**4 * scipy.special.k0(norm) / (1 + first + second)
+        likelihood += share
+        loss += share * (first + 2 * second) / (1 + first + second)
+    excess = loss.mean() / likelihood.mean()
+    error = (loss - excess * likelihood).std() / np.sqrt(len(trace)) / likelihood.mean()
+    llc, multiplicity = deep_linear_coefficient([2, 2, 2, 2], 0)
+    # The next term is of order 1 / log^2 n; a multiplicity that is off by one would be 1 / log n.
+    tolerance = 5 * error + 1 / np.log(n) ** 2
+    assert abs(excess - (llc - (multiplicity - 1) / np.log(n))) < tolerance < 0.7 / np.log(n)
 
 
 @pytest.mark.parametrize("rank", [0, 1])
