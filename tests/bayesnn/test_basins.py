@@ -1,0 +1,185 @@
+"""Visits against mass where the masses are known: chains that mix pass, chains that do not never do, tempering repairs them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import samplers
+from bayesnn.measure.tempered import evidence_of_ladders, evidence_of_particles, run_ladders, run_particles
+from diagnostics import regions
+from diagnostics.oracles import double_well, gaussian_mixture, superposition
+from samplers import Target
+
+CHAINS, SYSTEMS, PARTICLES = 8, 8, 256
+MIXING, STUCK = 1.5, 100.0  # n of the double well: barriers of 2 and of 141 nats
+
+
+def target_of(oracle, num_data=1):
+    target = Target(lambda w, _: oracle.log_prior(w), lambda w, data, _: oracle.log_likelihood(w, data), num_data)
+    return target, samplers.Batch(oracle.data, jnp.ones(num_data))
+
+
+def exact(oracle):
+    return regions.masses_from_logs("quadrature", oracle.regions.log_evidence)
+
+
+def labels_of(oracle, positions):
+    return np.asarray(jax.vmap(jax.vmap(oracle.regions.classify))(jax.tree.map(jnp.asarray, positions)))
+
+
+def visits(oracle, kernel, starts, num_steps, thin=1, seed=1):
+    target, batch = target_of(oracle)
+    draws = samplers.sample(
+        jax.random.key(seed), kernel(target), starts, batch, num_steps=num_steps, thin=thin, throw=False
+    ).draws
+    return labels_of(oracle, draws)
+
+
+def hmc(step_size=0.1, trajectory_length=0.8):
+    return lambda target: samplers.hmc(target, step_size=step_size, trajectory_length=trajectory_length, max_num_steps=16)
+
+
+def particles_of(oracle, seed=2, particles=PARTICLES, moves=5):
+    """Systems of particles, and the masses by them."""
+    target, batch = target_of(oracle)
+    starts = oracle.draw_prior(jax.random.key(seed), SYSTEMS * particles)
+    starts = jax.tree.map(lambda x: x.reshape(SYSTEMS, particles, *x.shape[1:]), starts)
+    found = run_particles(jax.random.key(seed), hmc(0.2, 1.0)(target), target, batch, starts, num_moves=moves)
+    labels = labels_of(oracle, found.position)
+    count = len(oracle.regions.names)
+    return found, regions.masses_from_weights("tempered SMC", labels, found.log_weights, found.log_evidence, count)
+
+
+def ladders_of(oracle, seed=3, rungs=10, warmup=400, draws=2000):
+    """Ladders, the labels of their coldest rungs, and the masses by them."""
+    target, batch = target_of(oracle)
+    starts = oracle.draw_prior(jax.random.key(seed), SYSTEMS)
+    kernel = hmc(0.2, 1.0)(target)
+    found = run_ladders(jax.random.key(seed), kernel, target, batch, starts, num_rungs=rungs, num_warmup=warmup, num_draws=draws)
+    labels = labels_of(oracle, found.position)
+    count = len(oracle.regions.names)
+    return found, labels, regions.masses_from_systems("parallel tempering", regions.visit_shares(labels, count))
+
+
+@pytest.fixture(scope="module")
+def well():
+    return double_well(STUCK)
+
+
+@pytest.fixture(scope="module")
+def roads(well):
+    return particles_of(well), ladders_of(well)
+
+
+def test_hmc_passes_where_it_mixes():
+    oracle = double_well(MIXING)
+    labels = visits(oracle, hmc(), oracle.draw_prior(jax.random.key(0), CHAINS), 8000, thin=4)
+    assert regions.regions_mix(labels, 2).verdict == "pass"
+    finding = regions.regions_visited_by_mass(labels, [exact(oracle)])
+    assert finding.verdict == "pass", finding.note
+
+
+def test_hmc_never_passes_where_it_is_stuck(well):
+    starts = {
+        "prior": well.draw_prior(jax.random.key(0), CHAINS),
+        "light": jnp.full((CHAINS, 1), -1.0),
+        "posterior": well.draw(jax.random.key(5), CHAINS),
+    }
+    for name, start in starts.items():
+        labels = visits(well, hmc(0.05, 0.4), start, 1000)[:, 50:]  # the first steps fall from the prior into a well
+        assert (labels == labels[:, :1]).all(), name  # they are stuck
+        finding = regions.regions_visited_by_mass(labels, [exact(well)])
+        assert finding.verdict in ("fail", "inconclusive"), f"{name}: {finding.note}"
+        assert name != "light" or finding.verdict == "fail"
+        assert regions.regions_mix(labels, 2, [exact(well)]).verdict == "fail"
+        entered = regions.first_entry_shares(labels, np.zeros(CHAINS, int), 2)[0]
+        np.testing.assert_array_equal(entered, regions.visit_shares(labels, 2).mean(0))  # the weights of the start for ever
+
+
+def test_tempering_finds_the_masses_and_repairs_the_visits(well, roads):
+    (_, by_particles), (ladders, labels, by_ladders) = roads
+    for masses in (by_particles, by_ladders):
+        units, most = regions.agreement(masses, exact(well))
+        assert units < most, masses
+    assert ladders.round_trips.min() > 10
+    assert regions.regions_mix(labels, 2).verdict == "pass"
+    finding = regions.regions_visited_by_mass(labels, [by_particles, by_ladders])
+    assert finding.verdict == "pass", finding.note
+
+
+def test_both_roads_find_the_evidence(well, roads):
+    (particles, _), (ladders, _, _) = roads
+    found = {"smc": evidence_of_particles(particles), **evidence_of_ladders(ladders)}
+    for name in ("smc", "stepping stone"):
+        # Student's t with 7 degrees of freedom: 4.8 standard errors have probability 0.002.
+        assert abs(found[name].log_evidence - well.log_evidence) < 4.8 * found[name].standard_error, name
+    # The trapezoids of the third have an error that is not in its standard error; on this ladder below 0.1 nats.
+    assert (
+        abs(found["thermodynamic integration"].log_evidence - well.log_evidence)
+        < 0.1 + 4.8 * found["stepping stone"].standard_error
+    )
+
+
+def heated(oracle, temperature, num_draws=2000):
+    """Chains on a density that has another temperature in the region on the left, labelled by the right classifier."""
+
+    def density(w):
+        is_left = oracle.regions.classify(w) == 0
+        return oracle.log_density(w) / jnp.where(is_left, temperature, 1.0)
+
+    target, batch = samplers.from_logdensity(density)
+    starts = oracle.draw_prior(jax.random.key(0), CHAINS)
+    draws = samplers.sample(jax.random.key(1), hmc()(target), starts, batch, num_steps=4 * num_draws, thin=4).draws
+    return labels_of(oracle, draws)
+
+
+def test_a_wrong_temperature_in_one_basin_fails():
+    oracle = gaussian_mixture([0.5, 0.5], [[-1.0], [1.0]], [0.3, 0.3], prior_scale=2.0)
+    fair = regions.regions_visited_by_mass(heated(oracle, 1.0), [exact(oracle)])
+    assert fair.verdict == "pass", fair.note
+    hot = regions.regions_visited_by_mass(heated(oracle, 3.0), [exact(oracle)])
+    assert hot.verdict == "fail", hot.note
+
+
+def test_a_missing_accept_step_fails():
+    """Langevin steps without it, near the limit of stability of the narrow mode, leave that too often."""
+    oracle = gaussian_mixture([0.7, 0.3], [[-1.0], [1.5]], [0.05, 0.6], prior_scale=2.0)
+    starts = oracle.draw(jax.random.key(0), CHAINS)
+    small = visits(oracle, lambda target: samplers.sgld(target, step_size=0.01), starts, 60_000, thin=20)
+    assert regions.regions_visited_by_mass(small, [exact(oracle)]).verdict == "pass"
+    large = visits(oracle, lambda target: samplers.sgld(target, step_size=0.19), starts, 20_000, thin=10)
+    finding = regions.regions_visited_by_mass(large, [exact(oracle)])
+    assert finding.verdict == "fail", finding.note
+    right = visits(oracle, lambda target: samplers.mala(target, step_size=0.4), starts, 40_000, thin=20)
+    assert regions.regions_visited_by_mass(right, [exact(oracle)]).verdict == "pass"
+
+
+def test_a_step_that_is_too_large_fails():
+    oracle = double_well(MIXING)
+    labels = visits(oracle, hmc(step_size=6.0, trajectory_length=6.0), jnp.full((CHAINS, 1), -1.0), 2000)
+    assert regions.regions_visited_by_mass(labels, [exact(oracle)]).verdict == "fail"
+
+
+@pytest.mark.slow
+def test_superposition_mixes_when_data_are_few_and_is_stuck_when_they_are_many():
+    """18 parameters, six features: at n = 10 HMC passes; at n = 1000 it does not, and both roads agree with each other."""
+    few = superposition(6, 10.0)
+    count = len(few.regions.names)
+    _, by_particles = particles_of(few, particles=512, moves=8)
+    _, _, by_ladders = ladders_of(few, rungs=6, warmup=200, draws=1500)
+    starts = few.draw_prior(jax.random.key(0), CHAINS)
+    labels = visits(few, hmc(0.2, 1.5), starts, 8000, thin=4)
+    assert regions.regions_visited_by_mass(labels, [by_particles, by_ladders]).verdict == "pass"
+
+    many = superposition(6, 1000.0)
+    _, by_particles = particles_of(many, particles=512, moves=8)
+    _, ladder_labels, by_ladders = ladders_of(many, rungs=16, warmup=800, draws=3000)
+    starts = many.draw_prior(jax.random.key(0), CHAINS)
+    labels = visits(many, hmc(0.05, 0.8), starts, 4000, thin=4)
+    masses = [by_particles, by_ladders]
+    assert regions.regions_mix(labels, count, masses).verdict != "pass"
+    assert regions.regions_visited_by_mass(labels, masses).verdict in ("fail", "inconclusive")
+    assert regions.regions_visited_by_mass(ladder_labels, masses).verdict != "fail"

@@ -1,0 +1,217 @@
+"""Gradient flow, barriers and classifiers on potentials that can be drawn, and the two commands on a small run."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.integrate import solve_ivp
+
+import bayesnn
+import samplers
+from bayesnn import data, likelihoods, models, priors
+from bayesnn.measure.barriers import barriers, respaced
+from bayesnn.measure.classify import by_functions, by_minima, by_own, copies_near, find_minima
+from bayesnn.measure.gradient_flow import flow_to_minima
+from samplers import Tempering
+
+TEMPERING = Tempering.at()
+SMALL = ["--systems", 8, "--particles", 64, "--moves", 3, "--rungs", 8, "--ladder-warmup", 100, "--ladder-draws", 200]
+
+
+def valley(x):
+    """Two minima at (1, 0) and (-1, 0), in a curved valley a hundred times as stiff across as along."""
+    along, across = x[0], x[1] - 0.5 * jnp.sin(2 * x[0])
+    return 2 * (along**2 - 1) ** 2 + 0.2 * along + 100 * across**2
+
+
+def ring(x):
+    """Minima at both ends of a diameter of the unit circle; along it the barrier is 3 nats, across the middle 50."""
+    radius = jnp.sqrt(jnp.sum(x**2) + 1e-12)
+    return 50 * (radius - 1) ** 2 + 3 * (x[1] / radius) ** 2
+
+
+def target_of(potential):
+    return samplers.from_logdensity(lambda x: -potential(x))
+
+
+@pytest.fixture(scope="module")
+def curve():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 1))
+    y = np.sin(2 * x[:, 0]) + 0.3 * rng.normal(size=80)
+    dataset = data.from_arrays(x[:40], y[:40], x[40:], y[40:], name="sine")
+    return bayesnn.posterior(models.mlp([3], 1, "tanh"), priors.gaussian(1.0), likelihoods.gaussian(0.4), dataset)
+
+
+@pytest.mark.parametrize("potential", [valley])
+def test_the_flow_ends_in_the_basin_of_the_exact_flow(potential):
+    starts = jax.random.normal(jax.random.key(0), (60, 2))
+    target, batch = target_of(potential)
+    found = flow_to_minima(target, batch, TEMPERING, starts)
+    slope = jax.jit(jax.grad(potential))
+    exact = [
+        solve_ivp(lambda _, x: -np.asarray(slope(x), float), (0, 20), start, method="LSODA", rtol=1e-5, atol=1e-7).y[:, -1]
+        for start in np.asarray(starts, float)
+    ]
+    assert found.is_minimum.all()
+    assert {True, False} == set(found.position[:, 0] > 0)
+    # To the width of the minimum at 1e-4 nats: sqrt(2e-4 / 16) along the valley.
+    np.testing.assert_allclose(found.position, exact, atol=0.01)
+
+
+def test_the_flow_ends_in_a_minimum_with_its_hessian():
+    precision = np.array([[1e4, 3.0], [3.0, 0.1]])
+    target, batch = target_of(lambda x: 0.5 * x @ jnp.asarray(precision, jnp.float32) @ x + 7.0)
+    found = flow_to_minima(target, batch, TEMPERING, jnp.array([[1.0, 20.0], [0.0, 0.0]]))
+    np.testing.assert_allclose(found.log_density, -7.0, atol=1e-4)  # nats: where flows end
+    np.testing.assert_allclose(found.hessian, [precision, precision], rtol=1e-3, atol=1e-2)
+    assert found.is_minimum.all()
+    with pytest.raises(ValueError, match="at most 1000 weights"):
+        flow_to_minima(target, batch, TEMPERING, jnp.zeros((1, 1001)))
+
+
+def test_the_flow_says_where_it_found_no_minimum():
+    target, batch = target_of(lambda x: -jnp.sum(x))  # falls for ever
+    assert not flow_to_minima(target, batch, TEMPERING, jnp.zeros((1, 2))).is_minimum.any()
+
+
+def test_a_path_goes_round_the_hill():
+    target, batch = target_of(ring)
+    ends = np.array([[1.0, 0.0], [-1.0, 0.02]])
+    minima = flow_to_minima(target, batch, TEMPERING, jnp.asarray(ends, jnp.float32))
+    start = np.repeat(np.asarray(minima.position, float)[:, None], 2, 1)
+    height = barriers(target, batch, TEMPERING, jnp.zeros(2), start, minima.log_density, minima.hessian)
+    # The straight way costs 50 nats and its neighbour, round the ring, 3; beads cut its corners by a percent of that.
+    assert height[0, 1] == pytest.approx(3.0, abs=0.3)
+    np.testing.assert_array_equal(height, height.T)
+    np.testing.assert_array_equal(np.diag(height), 0)
+
+
+def test_points_are_spaced_evenly():
+    path = jnp.array([[0.0, 0.0], [1.0, 0.0], [1.0, 3.0]])
+    np.testing.assert_allclose(respaced(path, 5), [[0, 0], [1, 0], [1, 1], [1, 2], [1, 3]], atol=1e-6)  # rounding in float32
+
+
+def test_copies_of_a_minimum_are_one(curve):
+    """Exchanged units and turned signs: two flows apart in weights, and one minimum; another network is another."""
+    one = curve.init(jax.random.key(0), 1, "prior")
+    order, sign = jnp.array([2, 0, 1]), jnp.array([1.0, -1.0, -1.0])
+    copy = {
+        "layer_0": {"kernel": (one["layer_0"]["kernel"] * sign)[..., order], "bias": (one["layer_0"]["bias"] * sign)[..., order]},
+        "layer_1": {"kernel": (one["layer_1"]["kernel"] * sign[:, None])[:, order], "bias": one["layer_1"]["bias"]},
+    }
+    both = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), one, copy)
+    found = find_minima(curve, both)
+    np.testing.assert_array_equal(found.number, [0, 0])
+    assert np.abs(found.minima.position["layer_0"]["bias"][0] - found.minima.position["layer_0"]["bias"][1]).max() > 0.1
+    near = copies_near(curve, found.minima.position, jax.tree.map(lambda x: x[0], found.minima.position))
+    np.testing.assert_allclose(near[0], near[1], atol=0.05)  # flows stop within 1e-4 nats
+    assert np.unique(find_minima(curve, curve.init(jax.random.key(1), 12, "prior")).number).size >= 1
+
+
+def test_minima_classify_draws_and_their_copies_alike(curve):
+    pilot = curve.init(jax.random.key(2), 12, "prior")
+    classifier, reference, heights = by_minima(curve, pilot)
+    assert classifier.num_regions == reference.number.max() + 1
+    assert heights.shape == (len(reference.number),) * 2
+    labels = classifier.label(pilot)
+    turned = {**pilot, "layer_0": jax.tree.map(jnp.negative, pilot["layer_0"])}
+    turned["layer_1"] = {"kernel": -pilot["layer_1"]["kernel"], "bias": pilot["layer_1"]["bias"]}
+    np.testing.assert_array_equal(classifier.label(turned), labels)
+
+
+def test_functions_classify_copies_alike(curve):
+    pilot = curve.init(jax.random.key(2), 64, "prior")
+    classifier = by_functions(curve, pilot, 3, seed=0)
+    order = jnp.array([1, 2, 0])
+    moved = {
+        "layer_0": jax.tree.map(lambda x: x[..., order], pilot["layer_0"]),
+        "layer_1": {"kernel": pilot["layer_1"]["kernel"][:, order], "bias": pilot["layer_1"]["bias"]},
+    }
+    np.testing.assert_array_equal(classifier.label(moved), classifier.label(pilot))
+    assert set(classifier.label(pilot)) == set(range(classifier.num_regions))
+
+
+def test_a_classifier_of_ones_own_is_checked(curve, tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(
+        "def sign(weights):\n    return (weights['layer_1.bias'][:, 0] > 0).astype(int)\n\ndef wrong(weights):\n    return [1]\n"
+    )
+    positions = curve.init(jax.random.key(0), 20, "prior")
+    labels = by_own(f"{own}:sign", 2).label(positions)
+    np.testing.assert_array_equal(labels, np.asarray(positions["layer_1"]["bias"])[:, 0] > 0)
+    with pytest.raises(bayesnn.UsageError, match="integers from 0 to 1"):
+        by_own(f"{own}:wrong", 2).label(positions)
+
+
+@pytest.mark.parametrize("measure", ["basins", "evidence"])
+def test_runs_without_a_prior_are_refused(refused, own, cli, tmp_path, measure):
+    assert cli("run", own("gaussian"), "--name", "g", "--runs", tmp_path).status == 0
+    assert "density" in refused("measure", tmp_path / "g", measure)
+
+
+def test_cold_runs_and_wrong_settings_are_refused(refused, own, cli, tmp_path, finished):
+    assert cli("run", own("wine"), "--name", "cold", "--runs", tmp_path, "--temperature", 0.5).status == 0
+    assert "temperature 0.5" in refused("measure", tmp_path / "cold", "basins")
+    assert "functions, minima" in refused("measure", finished, "basins", "--regions", "modes")
+
+
+@pytest.mark.slow
+def test_basins_of_a_small_run(cli, own, finished_copy):
+    from bayesnn.measure.store import read_measure
+    from bayesnn.run_folder import RunFolder
+
+    outcome = cli("measure", finished_copy, "basins", *SMALL, "--minima", 4, "--num-regions", 3)
+    assert outcome.status in (0, 1), outcome.err
+    assert "Minima: " in outcome.out
+    found = read_measure(RunFolder.open(finished_copy), "basins")
+    claims = ["regions-mix", "regions-visited-by-mass", "light-regions-over-visited", "predictions-robust-to-region-weights"]
+    assert [finding.claim for finding in found.findings] == [*claims, "evidence-methods-agree"]
+    table = found.tree["regions"].to_dataset()
+    for name in ("visit_share", "mass", "prior_volume"):
+        np.testing.assert_allclose(table[name].sum("region"), 1, rtol=1e-9)
+    # Two chains: shares of visits have no error that could be believed.
+    assert {finding.verdict for finding in found.findings if finding.claim == "regions-visited-by-mass"} == {"inconclusive"}
+
+
+@pytest.mark.slow
+def test_evidence_of_a_linear_model_is_that_of_its_closed_form(cli, tmp_path):
+    """A linear model with known noise; 7 degrees of freedom: 4.8 standard errors have probability 0.002."""
+    experiment = tmp_path / "linear.py"
+    experiment.write_text(LINEAR)
+    assert cli("run", f"{experiment}:experiment", "--name", "linear", "--runs", tmp_path).status == 0
+    assert cli("measure", tmp_path / "linear", "evidence", *SMALL).status in (0, 1)
+    from bayesnn.measure.store import read_measure
+    from bayesnn.run_folder import RunFolder
+
+    table = read_measure(RunFolder.open(tmp_path / "linear"), "evidence").tree["evidence"].to_dataset()
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    y = x @ [1.0, -1.0] + 0.5 * np.random.default_rng(1).normal(size=40)
+    known = data.from_arrays(x[:30], y[:30], x[30:], y[30:], name="plane")
+    design = np.column_stack([np.ones(30), known.x_train.astype(float)])
+    covariance = 0.25 * np.eye(30) + design @ design.T
+    residual = known.y_train.astype(float)
+    exact = -0.5 * (residual @ np.linalg.solve(covariance, residual) + np.linalg.slogdet(2 * np.pi * covariance)[1])
+    for estimator in ("tempered SMC", "stepping stone"):
+        row = table.sel({"estimator": estimator})
+        assert abs(float(row["log_evidence"]) - exact) < 4.8 * float(row["standard_error"]), estimator
+
+
+LINEAR = """
+import numpy as np
+from bayesnn import data
+from bayesnn.config import HMC, MLP, Data, GaussianNoise, GaussianPrior, RunConfig, WarmUp
+
+def plane():
+    x = np.random.default_rng(0).normal(size=(40, 2))
+    y = x @ [1.0, -1.0] + 0.5 * np.random.default_rng(1).normal(size=40)
+    return data.from_arrays(x[:30], y[:30], x[30:], y[30:], name="plane")
+
+def experiment():
+    return RunConfig(
+        data=Data(name=__file__ + ":plane"), model=MLP(widths=()), prior=GaussianPrior(scale=1.0),
+        likelihood=GaussianNoise(noise=0.5), sampler=HMC(step_size=0.1), warmup=WarmUp(steps=10), chains=2, draws=10,
+    )
+"""
