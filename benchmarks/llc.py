@@ -1,7 +1,7 @@
 """Learning coefficients of deep linear networks of growing size, against Aoyagi's values: `python -m benchmarks.llc [WIDTH ...]`.
 
 The centre is a true network whose layers have singular values of 1 and whose middle layer is half as wide: the product has its
-rank, and the point is regular, so that Aoyagi's value is the local one. Two chains at one temperature, from the truth.
+rank, and the point is regular, so that Aoyagi's value is the local one. Two chains at each of two temperatures, from the truth.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import time
 # About a thousand, ten thousand and a hundred thousand parameters; 590 has a million, for an accelerator.
 WIDTHS = (18, 58, 185)
 NUM_DATA = 10**6  # t, at the inverse temperature 1: the population loss has no other n
-BURN_IN, DRAWS, THIN = 300, 100, 4
+BURN_IN, DRAWS, THIN = 300, 200, 4
 
 
 def main(widths: tuple[int, ...] = WIDTHS) -> None:
@@ -42,7 +42,7 @@ def main(widths: tuple[int, ...] = WIDTHS) -> None:
         target = samplers.Target(lambda w, constants: jnp.zeros(()), log_likelihood, NUM_DATA)
         # The localiser keeps weights along flat directions small beside singular values of 1: sqrt(width / gamma) of them.
         how = LocalSampling(
-            inverse_temperatures=(1.0,), localisation=10.0 * width, chains=2, draws=DRAWS, thin=THIN, burn_in=BURN_IN
+            inverse_temperatures=(1.0, 1.5), localisation=10.0 * width, chains=2, draws=DRAWS, thin=THIN, burn_in=BURN_IN
         )
         began = time.perf_counter()
         found = learning_coefficient(jax.random.key(0), target, samplers.Batch(jnp.zeros(1), jnp.ones(1), truth), layers, how)

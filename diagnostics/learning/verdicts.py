@@ -73,8 +73,8 @@ def estimate_all(draws: LossDraws, sampling: Sampling | None = None) -> dict[str
         sampling: Adds the form `corrected`: the mean form less the predicted biases.
 
     Returns:
-        `mean` and `variance` at the first temperature; `two_temperature` of the first and the last; `slope` of three or more;
-        `wbic`, nats, where the first temperature is 1 / log n; `corrected`.
+        `mean` and `variance` at the first temperature; `two_temperature` of the first and the last; `slope` of three or more, where
+        losses change; `wbic`, nats, where the first temperature is 1 / log n; `corrected`.
 
     Raises:
         ValueError: All chains are lost.
@@ -88,7 +88,7 @@ def estimate_all(draws: LossDraws, sampling: Sampling | None = None) -> dict[str
     if len(d.inverse_temperatures) > 1:
         ends = (d.inverse_temperatures[0], d.inverse_temperatures[-1])
         forms["two_temperature"] = two_temperature_form(d.losses[[0, -1]], num_data=d.num_data, inverse_temperatures=ends)
-    if len(d.inverse_temperatures) > 2:
+    if len(d.inverse_temperatures) > 2 and (np.ptp(d.losses, axis=(1, 2)) > 0).all():
         forms["slope"] = slope_form(d.losses, num_data=d.num_data, inverse_temperatures=d.inverse_temperatures).llc
     if d.num_data > 1 and math.isclose(d.inverse_temperatures[0], 1 / math.log(d.num_data), rel_tol=1e-3):
         forms["wbic"] = wbic(d.losses[0], **first)
@@ -197,11 +197,12 @@ def _convergence(d: LossDraws, sampling: Sampling, forms: dict[str, Coefficient]
         note = f"Not converged: from the first to the second half of the chains the estimate moves by {drift:+.3g}."
         return _finding(name, "fail", drift, f"{note} Take more steps.", bound=MAX_RELATIVE_ERROR * abs(mean.value))
     worst = float(np.max(rhat(np.moveaxis(d.losses, 0, -1))))
-    words = f"R-hat of the loss {worst:.3f}, standard error {percent(mean.standard_error / abs(mean.value))} of the estimate."
+    words = f"R-hat of the loss {worst:.3f}, standard error {percent(mean.standard_error / _size(forms))} of the estimate."
     if worst > MAX_RHAT and ess_within(d.losses[0]).min() >= MIN_ESS:
         return _finding(name, "fail", worst, f"Not converged: {words} Take more steps.", bound=MAX_RHAT)
     if math.isnan(worst):
-        return _finding(name, "inconclusive", None, "One chain alone cannot tell; run several.", bound=MAX_RHAT)
+        note = "R-hat is not defined for one chain, nor for losses that never change: run several, or let other parameters move."
+        return _finding(name, "inconclusive", None, note, bound=MAX_RHAT)
     if worst > MAX_RHAT or mean.standard_error > MAX_RELATIVE_ERROR * abs(mean.value):
         return _finding(name, "inconclusive", worst, f"{words} Take more draws.", bound=MAX_RHAT)
     return _finding(name, "pass", worst, words, bound=MAX_RHAT)
@@ -238,6 +239,11 @@ def _step(d: LossDraws, sampling: Sampling, forms: dict[str, Coefficient]) -> Fi
     return _finding(name, "inconclusive", share, f"{words} Lower it, and see what moves.", bound=MAX_BIAS)
 
 
+def _size(forms: dict[str, Coefficient]) -> float:
+    """Return the size of the estimate, to divide by: not 0, which parameters without influence have."""
+    return max(abs(forms["mean"].value), float(np.finfo(float).tiny))
+
+
 def _largest(precisions: Float[np.ndarray, " chain"]) -> float:
     """Return the largest that is known; lost chains have none."""
     return float(np.max(precisions[np.isfinite(precisions)], initial=0.0))
@@ -254,7 +260,7 @@ def _localiser(d: LossDraws, sampling: Sampling, forms: dict[str, Coefficient]) 
         inverse_temperature=d.inverse_temperatures[0],
         localisation=d.localisation,
     )
-    size = abs(forms["mean"].value)
+    size = _size(forms)
     share, error, source = sensitivity.value / size, sensitivity.standard_error / size, "by an identity over draws"
     bias = sampling.bias
     if error > MAX_SENSITIVITY / 2 and bias is not None and bias.exact > MIN_EXPLAINED * size:

@@ -158,9 +158,16 @@ def test_a_localiser_that_dominates_is_told():
 
 
 def test_where_draws_cannot_tell_about_the_localiser_the_spectrum_does():
-    few = draws(num_draws=20, chains=2, localisation=10.0)
+    few = draws(h=np.append(H, np.zeros(100)), num_draws=20, chains=2)  # flat directions are noise to the identity
     known = PredictedBias(EXACT[0], localiser=0.01 * EXACT[0])
     assert verdicts(few, GOOD._replace(bias=None))["localiser"].verdict == "inconclusive"
     assert verdicts(few, GOOD._replace(bias=known))["localiser"].verdict == "pass"
     assert verdicts(few, GOOD._replace(bias=known._replace(localiser=0.2 * EXACT[0])))["localiser"].verdict == "fail"
     assert verdicts(few, GOOD._replace(bias=PredictedBias(0.1)))["localiser"].verdict == "inconclusive"  # hardly quadratic
+
+
+def test_parameters_without_influence_have_no_verdict_and_no_error():
+    found = verdicts(draws(h=np.zeros(3), betas=(0.1, 0.15, 0.2)), GOOD._replace(bias=PredictedBias(0.0)))
+    assert found["learning coefficient"].value == 0
+    assert found["convergence"].verdict == "inconclusive"
+    assert "never change" in found["convergence"].note
