@@ -36,6 +36,7 @@ class LayerRow(NamedTuple):
     histogram: Markup
     num_scalars: str
     shares: list[tuple[str, str]]  # above each threshold: measured; expected and largest of stationary chains
+    inside: tuple[str, str]  # median R-hat inside chains; classic R-hat of whole chains
     ess_bulk: str
     ess_tail: str
     ess_within: str
@@ -181,8 +182,13 @@ def _layer_row(name: str, group: str, row: xr.Dataset, rhats: Mapping[str, Vecto
         histogram=chart.markup(),
         num_scalars=f"{int(row['num_scalars']):,}",
         shares=[(share(above), f"{share(mean)}, at most {share(most)}") for _, above, mean, most in _shares(row)],
+        inside=(_rhat(row["rhat_chainwise_median"]), _rhat(row["rhat_classic_median"])),
         ess_bulk=number(float(row["ess_bulk_median"])),
         ess_tail=number(float(row["ess_tail_median"])),
         ess_within=number(float(row["ess_within_low"])),
         mcse=share(float(row["mcse_ratio_median"])),
     )
+
+
+def _rhat(value: xr.DataArray) -> str:
+    return "" if np.isnan(value) else f"{float(value):.3f}"
