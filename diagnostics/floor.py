@@ -23,6 +23,7 @@ from diagnostics.wasserstein import mixture_quantiles
 MIN_CHAINS = 3  # of two chains, each is as far from the other: one number has no scatter
 NUM_SCALARS = 2000  # function values whose median effective sample size is taken, evenly spaced
 LARGER_IS_CLOSER = ("agreement",)
+SHARES = ("agreement", "total_variation", "gaussian_total_variation")  # measures that are at most 1; none is below 0
 INDEPENDENT = ("ensemble", "approximation")  # kinds of runs whose draws have no history
 
 
@@ -33,7 +34,7 @@ class Prefixes(NamedTuple):
         counts: Numbers of draws, rising; the last is all.
         parts: Classification: probability [chain, count, point, class]. Regression: mean and standard deviation of the mixture
             [chain, count, point], and its quantiles [chain, count, point, quantile].
-        ess: Median effective sample size of the function values, all chains together.
+        ess: Median effective sample size of the function values, all chains together; NaN with fewer than four draws.
         ess_chain: The same of a chain on its own.
     """
 
@@ -59,7 +60,7 @@ class Floor(NamedTuple):
         num_draws: Draws of a chain.
         values: Measure -> one value a chain, that chain held against all others.
         bands: Measure -> mean of the values, and the interval in which the next chain lies with probability 95 % if the values
-            are normal.
+            are normal, cut off where the measure ends.
     """
 
     num_draws: int
@@ -77,7 +78,7 @@ class Fidelity(NamedTuple):
             over which.
         equal_draws: The floor of chains with as many draws, or all that a chain has if the run has more; None for a reference of
             fewer than three chains.
-        equal_ess: The floor of chains with as many effective draws.
+        equal_ess: The floor of chains with as many effective draws; None where these are not known.
     """
 
     num_draws: int
@@ -118,7 +119,7 @@ def prefixes(tree: xr.DataTree) -> Prefixes:
     if tree.attrs.get("kind") in INDEPENDENT:
         return Prefixes(tuple(counts), parts, float(num_chains * num_draws), float(num_draws))
     some = some_values(tree)
-    return Prefixes(tuple(counts), parts, float(np.nanmedian(ess_bulk(some))), float(np.nanmedian(ess_within(some))))
+    return Prefixes(tuple(counts), parts, _median(ess_bulk(some)), _median(ess_within(some)))
 
 
 def some_values(tree: xr.DataTree) -> Float[np.ndarray, "chain draw value"]:
@@ -148,8 +149,9 @@ def fidelity_to(run: Prefixes, reference: Prefixes) -> Fidelity:
     others = [pooled(by_chain, rest) for rest in _without_one(reference.num_chains)]
     measured = closeness_scores([closeness(ours, rest, whole) for rest in others])
     draws_a_ess = reference.counts[-1] / reference.ess_chain
-    floors = (floor(reference, draws) for draws in (num_draws, run.ess * draws_a_ess))
-    return Fidelity(num_draws, run.ess, measured, *floors)
+    effective = run.ess * draws_a_ess
+    equal_ess = floor(reference, effective) if np.isfinite(effective) else None
+    return Fidelity(num_draws, run.ess, measured, floor(reference, num_draws), equal_ess)
 
 
 def floor(reference: Prefixes, num_draws: float) -> Floor:
@@ -164,8 +166,8 @@ def floor(reference: Prefixes, num_draws: float) -> Floor:
     """
     if reference.num_chains < MIN_CHAINS:
         raise ValueError(f"a floor needs at least {MIN_CHAINS} chains, the reference has {reference.num_chains}")
-    wanted = np.log(max(num_draws, 1.0)) if np.isfinite(num_draws) else np.inf
-    index = int(np.argmin(np.abs(np.log(reference.counts) - min(wanted, np.log(reference.counts[-1])))))
+    wanted = min(max(num_draws, 1), reference.counts[-1])
+    index = int(np.argmin(np.abs(np.log(reference.counts) - np.log(wanted))))
     few, everything = reference.at(index), reference.at(-1)
     whole = pooled(everything)
     values: dict[str, list[float]] = {}
@@ -174,14 +176,21 @@ def floor(reference: Prefixes, num_draws: float) -> Floor:
         for name, estimate in closeness_scores([pair]).items():
             values.setdefault(name, []).append(estimate.value)
     arrays = {name: np.array(value) for name, value in values.items()}
-    return Floor(reference.counts[index], arrays, {name: _band(value) for name, value in arrays.items()})
+    return Floor(reference.counts[index], arrays, {name: _band(name, value) for name, value in arrays.items()})
 
 
-def _band(values: Float[np.ndarray, " chain"]) -> Estimate:
-    """Return the mean and the prediction interval of one more value."""
+def _band(name: str, values: Float[np.ndarray, " chain"]) -> Estimate:
+    """Return the mean and the prediction interval of one more value of a measure."""
     num = len(values)
     width = student.ppf((1 + LEVEL) / 2, num - 1) * values.std(ddof=1) * np.sqrt(1 + 1 / num)
-    return Estimate(float(values.mean()), float(values.mean() - width), float(values.mean() + width))
+    lower, upper = np.clip([values.mean() - width, values.mean() + width], 0, 1 if name in SHARES else None)
+    return Estimate(float(values.mean()), float(lower), float(upper))
+
+
+def _median(values: Float[np.ndarray, "..."]) -> float:
+    """Return the median of what is known; NaN if nothing is, as with fewer than four draws."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else float("nan")
 
 
 def _without_one(num_chains: int) -> list[Sequence[int]]:

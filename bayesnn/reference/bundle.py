@@ -136,7 +136,9 @@ def posterior_facts(run: LoadedRun) -> dict[str, Any]:
     """Return what makes the posterior of a run, free of the paths of this machine."""
     config, described = run.config, run.folder.manifest["problem"]
     parts = {name: _portable(config, name, run.folder.manifest["sources"]) for name in ("model", "prior", "likelihood")}
-    return {name: described.get(name) for name in POSTERIOR} | parts
+    # Temperatures as they were asked for: those of the problem have been through float32.
+    temperatures = {name: getattr(config, name) for name in ("temperature", "likelihood_temperature")}
+    return {name: described.get(name) for name in POSTERIOR} | parts | temperatures
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:

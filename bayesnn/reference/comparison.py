@@ -76,9 +76,9 @@ def hold_against(runs: Mapping[str, LoadedRun], bundle: Bundle, *, accept_differ
 
 def print_fidelity(console: Console, found: Mapping[str, Fidelity], bundle: Bundle) -> None:
     """Print runs by closeness, with the floor of the reference below each."""
-    for name, fidelity in found.items():
+    for rank, (name, fidelity) in enumerate(found.items(), start=1):
         ess = f", {number(fidelity.ess)} effective" if np.isfinite(fidelity.ess) else ""
-        console.print(Text(f"{name}: {fidelity.num_draws:,} draws{ess}", "bold"))
+        console.print(Text(f"{rank}. {name}: {fidelity.num_draws:,} draws{ess}", "bold"))
         console.print(_table(fidelity))
         console.print()
     if bundle.prefixes.num_chains < 3:

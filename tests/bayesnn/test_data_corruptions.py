@@ -71,9 +71,17 @@ def test_brightness_is_a_rise_of_the_value_in_hsv():
         np.testing.assert_allclose(result, colorsys.hsv_to_rgb(hue, saturation, min(value + 0.2, 1)), atol=1e-6)
 
 
-def test_contrast_and_pixelation_keep_the_mean_of_an_image():
-    for name in ("contrast", "pixelate"):
-        np.testing.assert_allclose(corrupted(name, 5).mean((1, 2)), WAVES.mean((1, 2)), atol=1e-5)  # float32 sums over 576
+def test_pixelation_leaves_as_few_values_as_pixels():
+    for intensity, share in zip(INTENSITIES, (0.95, 0.90, 0.85, 0.75, 0.65), strict=True):
+        coarse = corrupted("pixelate", intensity)
+        assert len(np.unique(coarse[0, :, 0, 0])) == len(np.unique(coarse[0, 0, :, 0])) == int(24 * share)
+    halves = np.repeat([0.2, 0.7], 12).reshape(1, 24, 1, 1) * np.ones((1, 24, 24, 3))
+    # 18 pixels: the boundary falls between two of them, and nothing is mixed; rounding of float32.
+    np.testing.assert_allclose(corruptions.corrupt_images(halves, "pixelate", 4), halves, atol=1e-6)
+
+
+def test_contrast_keeps_the_mean_of_an_image():
+    np.testing.assert_allclose(corrupted("contrast", 5).mean((1, 2)), WAVES.mean((1, 2)), atol=1e-5)  # float32 sums over 576
     np.testing.assert_allclose(corrupted("contrast", 5).std((1, 2)), 0.15 * WAVES.std((1, 2)), rtol=1e-5)
 
 

@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from bayesnn import data
+from bayesnn import RunConfig, data
+from bayesnn.build import build_problem
+from bayesnn.config import Data
 from bayesnn.data import images, text
 from bayesnn.data.pickled import load_plain_pickle
 
@@ -296,3 +298,11 @@ def test_tokens_and_images_of_the_wrong_form_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             data.from_arrays(array, y, array, y, inputs=inputs, **settings)
+
+
+def test_settings_reach_the_data_and_are_refused_where_they_would_do_nothing(refused, own, tmp_path):
+    problem = build_problem(RunConfig(data=Data(name="digits_images", num_train=30, size=4)))
+    assert problem.posterior.dataset.x_train.shape == (30, 4, 4, 1)
+    run = ("run", own("regression"), "--runs", tmp_path)
+    assert "leave out split, gap, num_train and size" in refused(*run, "--data.num-train", "5")
+    assert "size=4 is for images" in refused("run", own("wine"), "--runs", tmp_path, "--data.size", "4")

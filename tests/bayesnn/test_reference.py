@@ -118,6 +118,18 @@ def test_from_the_command_line(cli, refused, finished_copy, saved, tmp_path):
     assert "bdl-cifar10, bdl-imdb" in refused("reference", "show", "nothing")
 
 
+def test_runs_are_ranked_by_closeness(saved, finished):
+    """A run, and the same with its predictions sharpened: the closer one comes first, whatever the order."""
+    bundle = load_bundle(saved)
+    sharp, run = load_run(finished), load_run(finished)
+    probability = sharp.tree["functions"]["probability"] ** 3
+    sharp.tree["functions"] = sharp.tree["functions"].to_dataset().assign(probability=probability / probability.sum("class"))
+    for runs in ({"sharp": sharp, "same": run}, {"same": run, "sharp": sharp}):
+        found = hold_against(runs, bundle)
+        assert list(found) == ["same", "sharp"]
+        assert found["sharp"].measured["total_variation"].lower > found["same"].measured["total_variation"].upper
+
+
 def test_densities_predict_nothing(cli, refused, own, tmp_path):
     assert (
         cli("run", own("gaussian"), "--name", "gaussian", "--runs", tmp_path, "--draws", "4", "--warmup.steps", "2").status == 0

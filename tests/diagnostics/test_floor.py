@@ -79,6 +79,17 @@ def test_floors_have_as_many_draws_and_as_many_effective_draws(simulate):
     assert found.measured["total_variation"].value < found.equal_draws.bands["total_variation"].lower
 
 
+def test_runs_too_short_for_effective_draws_have_one_floor(simulate):
+    short = fidelity_to(prefixes(classification(simulate, 2, num_draws=3)), prefixes(classification(simulate, 1, num_chains=4)))
+    assert short.equal_ess is None
+    assert short.equal_draws.num_draws == 3
+
+
+def test_bands_end_where_the_measures_end(simulate):
+    bands = floor(prefixes(classification(simulate, 1, num_chains=4, num_draws=3)), 1).bands
+    assert all(0 <= band.lower <= band.value <= band.upper <= 1 for band in bands.values())
+
+
 def test_values_are_the_published_definitions(simulate):
     one, two = (prefixes(classification(simulate, seed, num_chains=2)) for seed in (1, 2))
     p, q = (pooled(one.at(-1))[0], pooled(two.at(-1))[0])
