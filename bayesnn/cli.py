@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from tyro.conf import Positional, arg, subcommand
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
+from bayesnn import distributed
 from bayesnn.config import UNIONS, Frozen, RunConfig, absolute_source, explain, parse
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.interrupts import ending_at_once
@@ -54,6 +55,29 @@ class List:
 
 
 @dataclasses.dataclass(frozen=True)
+class Processes:
+    """Processes that run one command together."""
+
+    distributed: bool = False
+    """Be one of several processes that run this same command on the devices of all; detected under Slurm, Open MPI, TPU, GKE."""
+    coordinator: str | None = None
+    """HOST:PORT at which the first of them listens, where they are not detected."""
+    num_processes: int | None = None
+    """Their number, likewise."""
+    process_id: int | None = None
+    """Which of them this is, from 0, likewise."""
+
+    def join(self) -> None:
+        """Join the other processes, if there are any."""
+        explicit = (self.coordinator, self.num_processes, self.process_id)
+        if not self.distributed:
+            if explicit != (None, None, None):
+                raise UsageError("--coordinator, --num-processes and --process-id need --distributed")
+            return
+        distributed.join(*explicit)
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """Sample an experiment into a new folder. `bayesnn run NAME --help` shows every setting of NAME."""
 
@@ -67,6 +91,7 @@ class Run:
     """Continue the run if its folder exists: the same command then serves a job that may be restarted."""
     add_chains: bool = False
     """Add --chains more chains to the run if its folder exists; several jobs may do so at the same time."""
+    processes: Annotated[Processes, arg(name="")] = Processes()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +116,7 @@ class Resume:
     """A run folder."""
     accept_changed_code: bool = False
     """Go on although the experiment's source has changed."""
+    processes: Annotated[Processes, arg(name="")] = Processes()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -226,6 +252,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if debug or message is None:
             traceback.print_exc()
         print(f"bayesnn: {message or 'this should not happen: please report it, with the lines above'}", file=sys.stderr)
+        if distributed.is_joined():
+            distributed.leave(2)
         return 2
 
 
@@ -251,8 +279,11 @@ def _with_experiment(command: type[Run | Plan], words: list[str]) -> int:
         raise UsageError(f"{name} needs an experiment as its first word: bayesnn {name} EXPERIMENT; `bayesnn list` shows them")
     from bayesnn import commands
     from bayesnn.experiments import load_experiment
+    from bayesnn.launch import prepare
 
-    commands.prepare()  # before a file of the user's own imports JAX
+    prepare()  # before a file of the user's own imports JAX
+    if command is Run:
+        _join(words)
     experiment = absolute_source(words[0])
     config = load_experiment(experiment)
     if chosen := _chosen_sampler(words[1:]):
@@ -311,6 +342,12 @@ def _with_measure(words: list[str]) -> int:
     return commands.HANDLERS["Measure"](parsed.own, settings)
 
 
+def _join(words: list[str]) -> None:
+    """Join the other processes, before a file of the user's own imports what sets JAX to work."""
+    processes, _ = tyro.cli(Processes, args=words, return_unknown_args=True, add_help=False, config=FLAGS)
+    processes.join()
+
+
 def _chosen_sampler(words: list[str]) -> type[Frozen] | None:
     """Return the sampler that is to take the place of the experiment's, with settings, and so flags, of its own."""
     following = [word.removeprefix("--sampler=") for word in words if word.startswith("--sampler=")]
@@ -337,7 +374,7 @@ def _message(error: Exception) -> str | None:
         return text
     if isinstance(error, OSError) and error.filename is not None:
         return f"cannot read or write {error.filename}: {error.strerror}"
-    return own_error(error)
+    return distributed.explain(error) or own_error(error)
 
 
 if __name__ == "__main__":

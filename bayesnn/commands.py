@@ -3,151 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from bayesnn.config import Frozen, Imported, RunConfig
+from bayesnn.config import Frozen, RunConfig
 from bayesnn.errors import UsageError
-from bayesnn.imports import is_import_path, source_of
-from bayesnn.interrupts import INTERRUPTED, uninterrupted
-from bayesnn.run_folder import FolderExistsError, RunFolder
+from bayesnn.launch import console, exit_status, prepare, resume, run, sample_into
+from bayesnn.run_folder import RunFolder
 from bayesnn.shard import write_atomically
 
 if TYPE_CHECKING:
-    from bayesnn.manifest import Launch
-    from bayesnn.problem import Problem
     from diagnostics.claims import Finding
 
 # The demo's methods; the first is the subject of its report, the others stand beside it.
 DEMO = ("digits-hmc", "digits-sgld", "digits-ensemble", "digits-map")
 COLOURS = {"pass": "green", "supported": "green", "fail": "red", "contradicted": "red", "inconclusive": "yellow"}
-
-
-def prepare(threads: int | None = None) -> None:
-    """Set JAX up, before it is imported: a device a core, a compilation cache on disk.
-
-    Args:
-        threads: Size of the CPU thread pool of the run that is continued: with another size, last bits of draws differ.
-    """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bayesnn" / "xla"
-    defaults = {
-        "JAX_NUM_CPU_DEVICES": str(len(os.sched_getaffinity(0))),
-        "JAX_COMPILATION_CACHE_DIR": str(cache),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-    } | ({"PJRT_NPROC": str(threads)} if threads else {})
-    for name, value in defaults.items():
-        os.environ.setdefault(name, value)
-
-
-def run(
-    experiment: str, config: RunConfig, name: str, runs: Path, *, resume_if_exists: bool = False, add_chains: bool = False
-) -> int:
-    """Sample an experiment into a new folder; or continue, or widen, the one that the same command began."""
-    _refuse_object_store(runs)
-    path = runs / (name or default_name(experiment))
-    try:
-        RunFolder.refuse_existing(path)
-        prepare()
-        return _finish(sample_into(path, experiment, config))
-    except FolderExistsError:
-        if not (resume_if_exists or add_chains):
-            raise
-    folder = RunFolder.open(path)
-    if folder.config != config.model_copy(update={"chains": folder.config.chains} if add_chains else {}):
-        raise UsageError(f"{path} has another configuration, so this command cannot continue it: choose another --name")
-    if resume_if_exists and (not add_chains or any(not shard.is_locked for shard in folder.unfinished())):
-        return resume(folder)
-    return widen(folder, config)
-
-
-def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
-    """Make a run folder and bring the run to its end; return its state."""
-    from bayesnn import manifest
-    from bayesnn.build import build_method, build_problem
-    from bayesnn.execute import begin, execute
-    from bayesnn.progress import Reporter
-
-    sources = _sources(experiment, config)
-    problem = build_problem(config)
-    method = build_method(config, problem)
-    facts = {
-        "experiment": experiment,
-        "sources": {name: digest for name, (_, digest) in sources.items()},
-        "problem": problem.description,
-        "launches": [manifest.launch()],
-    }
-    copies = {Path(name.partition(":")[0]).name: text for name, (text, _) in sources.items()}
-    begun = begin(config, problem, method)
-    with uninterrupted():
-        folder = RunFolder.create(path, config, facts, copies, begun)
-    return execute(folder, folder.shards()[0], problem, method, Reporter(str(path), console()))
-
-
-def resume(folder: RunFolder, *, accept_changed_code: bool = False) -> int:
-    """Continue a run from its last commits: all its chains that are unfinished and that no other process runs."""
-    unfinished = folder.unfinished()
-    if not unfinished:
-        num_chains = sum(shard.num_chains for shard in folder.shards())
-        draws = min(shard.read_commit().draws for shard in folder.shards())
-        for shard in folder.shards():
-            folder.write_status(shard, "complete", shard.read_commit())  # a kill after the last commit left it at "running"
-        console().print(f"{folder.path} is complete: {draws} draws of {num_chains} chains", markup=False, soft_wrap=True)
-        return 0
-    free = [shard for shard in unfinished if not shard.is_locked]
-    if not free:
-        raise UsageError(f"another process is running {folder.path}; wait for it, or stop it first")
-    problem, launch = _join(folder, accept_changed_code=accept_changed_code)
-    from bayesnn.build import build_method
-    from bayesnn.execute import execute
-    from bayesnn.progress import Reporter
-
-    folder.add_launch(launch)
-    for shard in free:
-        name = str(folder.path) if len(folder.shards()) == 1 else str(shard.path)
-        state = execute(folder, shard, problem, build_method(folder.config, problem), Reporter(name, console()))
-        if state != "complete":
-            return _finish(state)
-    return 0
-
-
-def widen(folder: RunFolder, config: RunConfig) -> int:
-    """Add chains to a run, as a shard of its own: other jobs may do so at the same time."""
-    problem, launch = _join(folder, accept_changed_code=False)
-    from bayesnn.build import build_method
-    from bayesnn.execute import begin, execute
-    from bayesnn.progress import Reporter
-
-    method = build_method(config, problem)
-    claimed = folder.claim(config.chains)
-    shard = folder.begin(claimed, begin(config, problem, method, claimed.first_chain), launch)
-    return _finish(execute(folder, shard, problem, method, Reporter(str(shard.path), console())))
-
-
-def _join(folder: RunFolder, *, accept_changed_code: bool) -> tuple[Problem, Launch]:
-    """Prepare JAX for a run that exists, build what it samples and describe this execution, warning of what has changed."""
-    facts, config = folder.manifest, folder.config
-    changed = folder.check_sources(accept_changed_code=accept_changed_code)
-    prepare(facts["launches"][0]["cpu_threads"])
-    from bayesnn import manifest
-    from bayesnn.build import build_problem
-
-    now = manifest.launch()
-    if differences := manifest.differences(facts["launches"][-1], now) + [f"accepted: {name}" for name in changed]:
-        print(f"bayesnn: warning: other than when this run last ran: {'; '.join(differences)} (recorded)", file=sys.stderr)
-    problem = build_problem(config)
-    if problem.description != facts["problem"]:
-        raise UsageError(f"the data or the model changed since this run began: {facts['problem']} is now {problem.description}")
-    return problem, {**now, "differences": differences}
 
 
 def audit(folder: RunFolder, claims: Sequence[str] = ()) -> int:
@@ -304,7 +179,7 @@ def demo(runs: Path) -> int:
     folder = next(path for number in range(1, 10_000) if not (path := runs / "demo" / str(number)).exists())
     for name in DEMO:
         if (state := sample_into(folder / name, name, load_experiment(name))) != "complete":
-            return _finish(state)
+            return exit_status(state)
     from bayesnn.report import write_report
 
     subject, *others = (RunFolder.open(folder / name) for name in DEMO)
@@ -336,35 +211,6 @@ def print_findings(findings: Sequence[Finding], title: str) -> None:
         colour = COLOURS.get(finding.verdict, "dim")
         table.add_row(f"[{colour}]{finding.verdict}[/]", finding.claim, escape(finding.note))
     console().print(table)
-
-
-def console() -> Console:
-    """Return where people read."""
-    return Console(highlight=False)
-
-
-def default_name(experiment: str) -> str:
-    """Return the folder name of an experiment: its own, or its function's."""
-    return experiment.rpartition(":")[2].replace("_", "-") if is_import_path(experiment) else experiment
-
-
-def _finish(state: str) -> int:
-    return 0 if state == "complete" else INTERRUPTED
-
-
-def _refuse_object_store(runs: Path) -> None:
-    scheme, colon, _ = runs.parts[0].partition(":") if runs.parts else ("", "", "")
-    if colon and len(scheme) > 1:
-        raise UsageError(
-            f"--runs {runs}: runs live in a file system, because a commit needs a rename that is atomic, and object stores "
-            f"({scheme}://) have none; run on a local or network disk and copy the folder when it is complete"
-        )
-
-
-def _sources(experiment: str, config: RunConfig) -> dict[str, tuple[str, str]]:
-    parts = (config.model, config.prior, config.likelihood, config.density)
-    names = [experiment, config.data.name, *(part.source for part in parts if isinstance(part, Imported))]
-    return {name: source_of(name) for name in dict.fromkeys(names) if is_import_path(name)}
 
 
 def _named(registry: Any, name: str, what: str) -> Any:
@@ -400,7 +246,9 @@ HANDLERS: dict[str, Callable[..., int]] = {
     "CompareReference": lambda c: compare_reference(c.paths, accept_differences=c.accept_differences),
     "ShowReference": lambda c: show_reference(c.reference),
     "Predict": lambda c: predict(RunFolder.open(c.folder), c.inputs, c.output, accept_changed_code=c.accept_changed_code),
-    "Resume": lambda c: resume(RunFolder.open(c.folder), accept_changed_code=c.accept_changed_code),
+    "Resume": lambda c: resume(
+        RunFolder.open(c.folder), accept_changed_code=c.accept_changed_code, join=c.processes.join
+    ),
     "Measure": lambda c, settings: measure(
         RunFolder.open(c.folder), c.measure, settings, accept_changed_code=c.accept_changed_code
     ),

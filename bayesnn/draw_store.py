@@ -80,9 +80,12 @@ class DrawStore:
         for name, (value, dims) in constants.items():
             self._write_constant(name, value, dims)
 
-    def write(self, start: int, draws: Draws) -> None:
-        """Write draws [chain, count, ...] at `start`, durably."""
-        futures = [self._open(name)[:, start : start + x.shape[1]].write(np.ascontiguousarray(x)) for name, x in draws.items()]
+    def write(self, start: int, draws: Draws, first_chain: int = 0) -> None:
+        """Write draws [chain, count, ...] at `start`, durably; several processes may write their own chains at the same time."""
+        futures = []
+        for name, x in draws.items():
+            rows, columns = slice(first_chain, first_chain + x.shape[0]), slice(start, start + x.shape[1])
+            futures.append(self._open(name)[rows, columns].write(np.ascontiguousarray(x)))
         for future in futures:
             future.result()
 

@@ -11,20 +11,23 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 import samplers
 from bayesnn.build import KINDS, Method
 from bayesnn.config import RunConfig, Stop
+from bayesnn.distributed import held_by_first, is_first
 from bayesnn.draw_store import Draws, block_length
 from bayesnn.draws import by_name
 from bayesnn.errors import UsageError
 from bayesnn.interrupts import INTERRUPTED, Interrupts
+from bayesnn.meter import Meter
 from bayesnn.problem import Problem
-from bayesnn.progress import Progress, Reporter
+from bayesnn.progress import Reporter
 from bayesnn.run_folder import RunFolder
 from bayesnn.shard import Shard
 from bayesnn.stopping import BLOCKS, reason_to_stop
-from samplers import Info, Result, Run
+from samplers import Info, Result, Run, processes
 
 # A commit costs about 0.1 s of writing and syncing; this keeps it at a few percent of a run.
 COMMIT_SECONDS = 3.0
@@ -61,12 +64,26 @@ def begin(config: RunConfig, problem: Problem, method: Method, first_chain: int 
     return run
 
 
+def run_mesh(num_chains: int, problem: Problem) -> Mesh:
+    """Return the mesh of a run: chains over all devices, of all processes; where those are more, data blocks over the rest.
+
+    Raises:
+        UsageError: Some process would have nothing to do.
+    """
+    devices = jax.devices()
+    to_share = min(problem.target.data_blocks, max(len(devices) // num_chains, 1))
+    try:
+        return samplers.make_mesh(num_chains, data=2 ** (to_share.bit_length() - 1), devices=devices)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
 def execute(folder: RunFolder, shard: Shard, problem: Problem, method: Method, reporter: Reporter) -> str:
     """Bring the chains of a shard to their end, or to an interrupt.
 
     Args:
         folder: A run folder.
-        shard: One of its shards, which no other process runs.
+        shard: One of its shards, which no other job runs.
         problem: What its configuration samples.
         method: And how.
         reporter: Where progress goes.
@@ -83,23 +100,25 @@ def execute(folder: RunFolder, shard: Shard, problem: Problem, method: Method, r
 
     def end_at_once() -> None:
         try:
-            folder.write_status(shard, "interrupted", shard.read_commit())
+            if is_first():
+                folder.write_status(shard, "interrupted", shard.read_commit())
         finally:
             reporter.console.show_cursor()
             os._exit(INTERRUPTED)
 
-    with shard.lock(), reporter, Interrupts(stop, end_at_once) as interrupts:
+    with held_by_first(shard.lock()), reporter, Interrupts(stop, end_at_once) as interrupts:
         execution = _Execution(folder, shard, problem, method, reporter)
         try:
             is_complete = execution.run_until(lambda run: interrupts.requested is not None)
         except BaseException:
             with contextlib.suppress(OSError):
-                folder.write_status(shard, "failed", execution.done)
+                execution.write_status("failed")
             raise
         state = "complete" if is_complete else "interrupted"
-        folder.write_status(shard, state, execution.done)
+        execution.write_status(state)
     if not is_complete:
-        reporter.note(f"stopped by {interrupts.requested} with {execution.done.draws} draws committed.")
+        cause = interrupts.requested or "a signal to another process"
+        reporter.note(f"stopped by {cause} with {execution.done.draws} draws committed.")
         reporter.note(f"continue with: bayesnn resume {folder.path}")
     return state
 
@@ -110,6 +129,9 @@ class _Execution:
     def __init__(self, folder: RunFolder, shard: Shard, problem: Problem, method: Method, reporter: Reporter):
         self.folder, self.problem, self.method, self.reporter = folder, problem, method, reporter
         self.config, self.shard = folder.config, shard
+        self.mesh = run_mesh(shard.num_chains, problem)
+        self.batch = samplers.place_batch(problem.batch, self.mesh)
+        self.save = problem.save._replace(arrays=samplers.replicate(problem.save.arrays, self.mesh))
         self.done = self.shard.read_commit()
         self.run = self._restore()
         self.committed_at = time.monotonic()
@@ -121,22 +143,28 @@ class _Execution:
     def run_until(self, stop: Callable[[Run], bool]) -> bool:
         """Bring the run to its end; False when stopped before."""
         self.stop = stop
-        self.folder.write_status(self.shard, "running", self.done)
+        self.write_status("running")
         return self.warm_up() and self.draw()
+
+    def write_status(self, state: str) -> None:
+        """Say how far the chains are."""
+        if is_first():
+            self.folder.write_status(self.shard, state, self.done)
 
     def warm_up(self) -> bool:
         """Adapt, or burn in; False when interrupted."""
         if self.done.phase == 1:
             return True
         total = self.config.warmup.steps
-        meter = _Meter(self, "warm-up", total, self.done.step, per_step=1)
+        meter = Meter(self.reporter, self.run, "warm-up", total, self.done.step, per_step=1)
         piece = -(-total // WARMUP_PIECES)
         while self.done.step < total:
             self._sample(meter, steps=min(piece, total - self.done.step), thin=1, save=None, chunk_draws=piece)
             self._advance(meter, draws=0)
-            is_last = self.done.step >= total
-            self._commit(is_due=self.stop(self.run) or is_last)
-            if self.stop(self.run) and not is_last:
+            is_last, is_stopped, is_due = self.done.step >= total, *self._decide()
+            if is_due or is_stopped or is_last:
+                self._commit()
+            if is_stopped and not is_last:
                 return False
         warmup = self.method.warmup
         self.run = samplers.finish(warmup, self.run) if warmup else self.run._replace(phase=self.run.phase + 1)
@@ -147,25 +175,39 @@ class _Execution:
     def draw(self) -> bool:
         """Sample and keep; False when interrupted."""
         total, thin = self.config.draws, self.config.thin
-        meter = _Meter(self, "sampling", total * thin, self.done.draws * thin, per_step=thin)
+        meter = Meter(self.reporter, self.run, "sampling", total * thin, self.done.draws * thin, per_step=thin)
         while not self.done.is_complete:
             # Pieces end where blocks end, so that every block is written once and whole.
             length = min(self.block - self.done.draws % self.block, total - self.done.draws)
-            results = self._sample(meter, steps=length * thin, thin=thin, save=self.problem.save, chunk_draws=self.block)
+            results = self._sample(meter, steps=length * thin, thin=thin, save=self.save, chunk_draws=self.block)
             draws = _concatenate([by_name(result) for result in results])
             count = next(iter(draws.values())).shape[1]
-            self.shard.draws.write(self.done.draws, draws)
+            own_chains = processes.own(self.run.chain)
+            if own_chains.size:
+                self.shard.draws.write(self.done.draws, draws, int(own_chains[0]) - self.shard.first_chain)
             self._advance(meter, draws=count)
-            reason = self._reason_to_stop()
-            is_last = self.done.draws >= total or reason is not None
+            is_stopped, is_due = self._decide()  # once all draws are written
+            has_enough = self._has_enough()
+            is_last = self.done.draws >= total or has_enough
             self.done = self.done.model_copy(update={"is_complete": is_last})
-            self._commit(is_due=self.stop(self.run) or is_last)
-            if reason is not None:
-                self.reporter.note(f"complete with {self.done.draws} of {total} draws: {reason}")
-                return True
-            if self.stop(self.run) and not is_last:
+            if is_due or is_stopped or is_last:
+                self._commit()
+            if is_stopped and not is_last:
                 return False
         return True
+
+    def _decide(self) -> tuple[bool, bool]:
+        """Return whether to stop, and whether a commit is due: all processes alike, whichever of them got a signal."""
+        is_due = time.monotonic() - self.committed_at >= COMMIT_SECONDS
+        is_stopped, is_due = processes.gather([self.stop(self.run), is_due]).any(axis=0).tolist()
+        return is_stopped, is_due
+
+    def _has_enough(self) -> bool:
+        """Return whether the first process finds a reason to stop before all draws are there."""
+        reason = self._reason_to_stop() if is_first() else None
+        if reason is not None:
+            self.reporter.note(f"complete with {self.done.draws} of {self.config.draws} draws: {reason}")
+        return bool(processes.gather(reason is not None)[0])
 
     def _reason_to_stop(self) -> str | None:
         is_block_end = self.done.draws % self.block == 0
@@ -173,7 +215,7 @@ class _Execution:
             return None
         return reason_to_stop(self.config.stop, self.shard, self.done, self.block, self.draw_types)
 
-    def _sample(self, meter: _Meter, *, steps: int, thin: int, save: Any, chunk_draws: int) -> list[Result]:
+    def _sample(self, meter: Meter, *, steps: int, thin: int, save: Any, chunk_draws: int) -> list[Result]:
         results: list[Result] = []
 
         def on_chunk(result: Result) -> None:
@@ -185,20 +227,21 @@ class _Execution:
             self.run.key,
             kernel,
             self.run.state.position,
-            self.problem.batch,
+            self.batch,
             num_steps=steps,
             thin=thin,
             save=save,
             run=self.run,
             until=self.stop,
             on_chunk=on_chunk,
+            mesh=self.mesh,
             chain_block=self.config.chain_block,
             chunk_draws=chunk_draws,
             throw=False,
         ).run
         return results
 
-    def _advance(self, meter: _Meter, draws: int) -> None:
+    def _advance(self, meter: Meter, draws: int) -> None:
         gradients, seconds = meter.take()
         spent = ("gradients", "seconds") if self.done.phase else ("warmup_gradients", "warmup_seconds")
         self.done = self.done.model_copy(
@@ -210,12 +253,12 @@ class _Execution:
             }
         )
 
-    def _commit(self, *, is_due: bool) -> None:
-        if not is_due and time.monotonic() - self.committed_at < COMMIT_SECONDS:
-            return
+    def _commit(self) -> None:
         self.done = self.shard.commit(self.done, self.run)
-        self.folder.write_status(self.shard, "running", self.done)
-        self.folder.append_metrics(first_chain=self.shard.first_chain, **self.done.model_dump(exclude={"checkpoint", "digest"}))
+        self.write_status("running")
+        if is_first():
+            metrics = self.done.model_dump(exclude={"checkpoint", "digest"})
+            self.folder.append_metrics(first_chain=self.shard.first_chain, **metrics)
         self.committed_at = time.monotonic()
 
     def _restore(self) -> Run:
@@ -241,6 +284,11 @@ class _Execution:
         return {name: (x.shape, x.dtype) for name, x in by_name(Result(draws, info, self.run, False)).items()}
 
     def _start_store(self) -> None:
+        if is_first():
+            self._create_store()
+        processes.gather(0)  # nobody writes before that
+
+    def _create_store(self) -> None:
         store = self.shard.draws
         shutil.rmtree(store.path, ignore_errors=True)  # of an execution that was killed before its first commit of draws
         sampler = self.config.sampler.kind
@@ -249,55 +297,6 @@ class _Execution:
         if self.problem.y_test is not None:
             constants["observed_data/y_test"] = (self.problem.y_test, ["point"])
         store.create(self.shard.num_chains, self.config.draws, self.block, self.draw_types, constants, description)
-
-
-class _Meter:
-    """Gradients and time of a phase, and what the progress display says of them."""
-
-    def __init__(self, execution: _Execution, phase: str, num_steps: int, step: int, per_step: int):
-        self.execution, self.phase, self.num_steps, self.step, self.per_step = execution, phase, num_steps, step, per_step
-        self.gradients = self.taken_gradients = 0.0
-        self.began = self.taken_at = time.monotonic()
-        self.divergent_before = self._divergent(execution.run)
-        self.first: tuple[float, int] | None = None  # when the first chunk, which compiles, was over
-
-    def show(self, result: Result) -> None:
-        """Count a chunk and report."""
-        info, now = result.info, time.monotonic()
-        assert info is not None
-        self.step += info.num_gradients.shape[1] * self.per_step
-        self.gradients += float(np.sum(info.num_gradients, dtype=np.float64))
-        if self.first is None:
-            self.first, seconds_left = (now, self.step), float("inf")
-        else:
-            rate = (self.step - self.first[1]) / max(now - self.first[0], 1e-9)
-            seconds_left = (self.num_steps - self.step) / max(rate, 1e-9)
-        acceptance = np.asarray(info.acceptance_rate)
-        finite = acceptance[np.isfinite(acceptance)]
-        self.execution.reporter.update(
-            Progress(
-                phase=self.phase,
-                step=self.step,
-                num_steps=self.num_steps,
-                draws=self.step // self.per_step if self.phase == "sampling" else 0,
-                gradients=self.gradients,
-                seconds=now - self.began,
-                acceptance=float(finite.mean()) if finite.size else float("nan"),
-                divergences=self._divergent(result.run) - self.divergent_before,
-                seconds_left=seconds_left,
-            )
-        )
-
-    @staticmethod
-    def _divergent(run: Run) -> int:
-        return int(np.sum(run.health.num_divergent))
-
-    def take(self) -> tuple[float, float]:
-        """Return gradients and seconds since the last call."""
-        now = time.monotonic()
-        taken = self.gradients - self.taken_gradients, now - self.taken_at
-        self.taken_gradients, self.taken_at = self.gradients, now
-        return taken
 
 
 def _concatenate(parts: list[Draws]) -> Draws:

@@ -38,6 +38,7 @@ class Launch(TypedDict):
     platform: str
     cores: int
     devices: list[str]
+    processes: int
     # XLA splits CPU matrix products by the size of its thread pool, and so the last bits of a draw depend on it.
     cpu_threads: int
     # From the launch before, in words.
@@ -86,7 +87,6 @@ def launch() -> Launch:
     """Describe this execution."""
     import jax
 
-    devices = jax.devices()
     return {
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
@@ -94,8 +94,9 @@ def launch() -> Launch:
         "code": code(),
         "platform": platform.platform(),
         "cores": os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0)),
-        "devices": [f"{device.platform}: {device.device_kind}" for device in devices],
-        "cpu_threads": max(int(os.environ.get("PJRT_NPROC", 0)) or len(os.sched_getaffinity(0)), len(devices)),
+        "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
+        "processes": jax.process_count(),
+        "cpu_threads": max(int(os.environ.get("PJRT_NPROC", 0)) or len(os.sched_getaffinity(0)), len(jax.local_devices())),
         "differences": [],
     }
 

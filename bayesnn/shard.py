@@ -130,6 +130,8 @@ class Shard:
     def commit(self, commit: Commit, run: Run) -> Commit:
         """Make a commit, of which the draws are on disk already: the state of the chains, then the record.
 
+        Each process writes the state of its own chains, the first one the record.
+
         Returns:
             The record, with the digest of the state and the health of the chains.
         """
@@ -143,8 +145,10 @@ class Shard:
         self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(run)))
         name = f"{commit.step:012d}"
         digest = samplers.save_run(self._checkpoint(name), run)
-        health = {key: value.tolist() for key, value in run.health._asdict().items()}
+        health = {key: samplers.processes.whole(value).tolist() for key, value in run.health._asdict().items()}
         commit = commit.model_copy(update={"checkpoint": name, "digest": digest, **health})
+        if not samplers.processes.is_first():
+            return commit
         write_atomically(self.path / "commit.json", Record.of(commit).model_dump_json(indent=1))
         for other in (self.path / "checkpoints").iterdir():  # older ones, and what a kill left unfinished or uncommitted
             if other.name != name:

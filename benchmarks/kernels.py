@@ -14,6 +14,7 @@ import samplers
 from benchmarks.digits import NUM_CHAINS, digits_posterior, starts
 from benchmarks.timing import interleave, report, report_ratio, seconds
 from samplers import mesh as meshes
+from samplers.blocks import map_blocks
 
 # Hidden widths, gradients of one timed call (of each chain) and repeats; 3.8k, 106k and 974k parameters.
 SIZES = (((50,), 800, 5), ((290, 290), 40, 5), ((950, 950), 10, 3))
@@ -71,7 +72,7 @@ def floor(posterior: Any, gradients: int, normals: int, steps: int) -> Any:
         return jax.lax.fori_loop(0, steps, step, flat)
 
     def local(positions: Any, batch: Any) -> Any:
-        return meshes.map_chains(lambda x: chain(x, batch), 1, positions)
+        return map_blocks(lambda x: chain(x, batch), 1, positions)
 
     specs = (meshes.BY_CHAIN, meshes.batch_spec())
     return jax.jit(meshes.over_mesh(local, meshes.make_mesh(NUM_CHAINS), specs, meshes.BY_CHAIN))

@@ -12,6 +12,7 @@ import samplers
 from benchmarks.digits import NUM_CHAINS, NUM_LEAPFROG, STEP_SIZE, digits_posterior, starts
 from benchmarks.timing import interleave, report, report_ratio, seconds
 from samplers import mesh as meshes
+from samplers.blocks import map_blocks
 
 STEPS = 20  # trajectories a repeat
 REPEATS = 7
@@ -31,7 +32,7 @@ def bare_gradient(posterior: Any, chain_block: int, count: int) -> Any:
         return jax.lax.fori_loop(0, count, descend, (position, jnp.float32(0)))
 
     def local(positions: Any, batch: Any) -> Any:
-        return meshes.map_chains(lambda x: gradients(x, batch), chain_block, positions)
+        return map_blocks(lambda x: gradients(x, batch), chain_block, positions)
 
     mesh = meshes.make_mesh(NUM_CHAINS)
     specs = (meshes.BY_CHAIN, meshes.batch_spec())

@@ -1,12 +1,13 @@
 """Markov kernels, stochastic-gradient kernels and optimisers over any log density on a pytree."""
 
+from samplers import processes
 from samplers.adjusted_mclmc import adjusted_mclmc
 from samplers.barker import barker
 from samplers.checkpoint import CheckpointError, load_run, save_run
 from samplers.control_variates import control_variates
 from samplers.dynamic_hmc import dynamic_hmc
 from samplers.evidence import Evidence, NestedEvidence, mean_evidence, nested_evidence, stepping_stone, thermodynamic_integration
-from samplers.folds import Moments, moments
+from samplers.folds import BatchMeans, Moments, batch_means, moments
 from samplers.ghmc import ghmc
 from samplers.hmc import hmc
 from samplers.ladder_adaptation import ladder_adaptation
@@ -14,7 +15,7 @@ from samplers.loop import KEEP_POSITION, SamplingError, sample, start
 from samplers.mala import mala
 from samplers.mclmc import mclmc
 from samplers.mclmc_adaptation import mclmc_adaptation
-from samplers.mesh import lift, make_mesh
+from samplers.mesh import lift, make_mesh, place_batch, replicate
 from samplers.minibatch import minibatch
 from samplers.nested_sampling import NestedState, nested_sampling
 from samplers.nuts import nuts
@@ -34,6 +35,7 @@ from samplers.warmup import WarmUp, finish, window_adaptation
 __all__ = [
     "KEEP_POSITION",
     "Batch",
+    "BatchMeans",
     "CheckpointError",
     "Evidence",
     "Fold",
@@ -59,6 +61,7 @@ __all__ = [
     "WarmUp",
     "adjusted_mclmc",
     "barker",
+    "batch_means",
     "centred",
     "constant",
     "control_variates",
@@ -87,8 +90,11 @@ __all__ = [
     "optimise",
     "pad_batch",
     "parallel_tempering",
+    "place_batch",
     "polynomial",
+    "processes",
     "rejection_rates",
+    "replicate",
     "restrict",
     "rmsprop",
     "round_trips",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from samplers import processes
+from samplers.mesh import BY_CHAIN, run_spec, tuning_spec
 from samplers.types import Run
 
 # File of a checkpoint that holds the digest of all others.
 DIGEST = "digest"
+DIGEST_BYTES = 16
+# File of a part, by its first chain.
+PART = "{:010d}.npz"
+NO_CHAIN = -1
 
 
 class CheckpointError(RuntimeError):
@@ -21,23 +29,49 @@ class CheckpointError(RuntimeError):
 
 
 def save_run(path: Path, run: Run) -> str:
-    """Write a run with orbax, synchronously, replacing what is there.
+    """Write a run as NumPy archives, durably, replacing what is there.
+
+    Of a run over several processes each writes a part of its own, with the chains that it keeps, and waits for the others.
 
     Returns:
         A digest of the written files, for a record that this checkpoint and no other belongs to.
     """
-    import orbax.checkpoint.experimental.v1 as orbax
+    is_alone = processes.is_local(run.chain)
+    if is_alone or processes.is_first():
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+    if is_alone:
+        first, digest = _save_part(path, run)
+        parts = {PART.format(first): digest}
+    else:
+        processes.gather(0)  # nobody writes before that
+        first, digest = _save_part(path, run)
+        everyone = zip(processes.gather(first), processes.gather(np.frombuffer(digest, np.uint8)), strict=True)
+        parts = {PART.format(first): digest.tobytes() for first, digest in everyone if first != NO_CHAIN}
+    together = _together(parts)
+    if is_alone or processes.is_first():
+        (path / DIGEST).write_text(together)
+    return together
 
-    path = path.resolve()
-    leaves = {name: np.asarray(jax.random.key_data(x) if _is_key(x) else x) for name, x in _named_leaves(run)}
-    orbax.save(path, leaves, overwrite=True)
-    digest = digest_of(path)
-    (path / DIGEST).write_text(digest)
-    return digest
+
+def _save_part(path: Path, run: Run) -> tuple[int, bytes]:
+    """Write the chains that this process keeps; return the first of them, and a digest."""
+    chain = processes.own(run.chain)
+    if not chain.size:
+        return NO_CHAIN, bytes(DIGEST_BYTES)
+    first, is_by_chain = int(chain[0]), _is_by_chain(run)
+    arrays = {name: jax.random.key_data(x) if _is_key(x) else x for name, x in _named_leaves(run)}
+    leaves: dict[str, Any] = {name: processes.own(x) if is_by_chain[name] else processes.whole(x) for name, x in arrays.items()}
+    part = path / PART.format(first)
+    with part.open("wb") as file:
+        np.savez(file, **leaves)
+        file.flush()
+        os.fsync(file.fileno())
+    return first, _digest_of_part(part)
 
 
 def load_run(path: Path, like: Run, digest: str | None = None) -> Run:
-    """Read a run.
+    """Read a run, whole, however many processes wrote it.
 
     Args:
         path: What `save_run` wrote.
@@ -47,19 +81,21 @@ def load_run(path: Path, like: Run, digest: str | None = None) -> Run:
     Raises:
         CheckpointError: The checkpoint is missing, damaged or incomplete, or does not fit `like`.
     """
-    import orbax.checkpoint.experimental.v1 as orbax
-
-    path = path.resolve()
     if not path.is_dir():
         raise CheckpointError(f"no checkpoint at {path}")
     if digest is None:
         digest = (path / DIGEST).read_text(errors="replace") if (path / DIGEST).is_file() else ""
-    if digest_of(path) != digest:  # looked at first, since orbax prints tracebacks of its own for damaged files
+    files = sorted(file for file in path.iterdir() if file.name != DIGEST)
+    if _together({file.name: _digest_of_part(file) for file in files if file.is_file()}) != digest:
         raise CheckpointError(f"the checkpoint at {path} is damaged or incomplete: its files are not those that were written")
     try:
-        leaves = orbax.load(path)
-    except Exception as error:  # orbax raises many kinds for what it cannot read, such as files of a later version
-        raise CheckpointError(f"{path} cannot be read as a checkpoint ({type(error).__name__})") from error
+        parts = [dict(np.load(file, allow_pickle=False)) for file in files]
+    except (OSError, ValueError) as error:  # written by something else, which also kept the digest
+        raise CheckpointError(f"{path} cannot be read as a checkpoint ({error})") from error
+    leaves = parts[0]
+    if len(parts) > 1:
+        joined = [name for name, is_by_chain in _is_by_chain(like).items() if is_by_chain and name in leaves]
+        leaves |= {name: np.concatenate([part[name] for part in parts]) for name in joined}
     wanted = {name: _shape_on_disk(leaf) for name, leaf in _named_leaves(like)}
     found = {name: (tuple(x.shape), np.dtype(x.dtype)) for name, x in leaves.items()}
     if found != wanted:
@@ -70,13 +106,24 @@ def load_run(path: Path, like: Run, digest: str | None = None) -> Run:
     return jax.tree.unflatten(jax.tree.structure(like), restored)
 
 
-def digest_of(folder: Path) -> str:
-    """Return a digest of the names and bytes of all files in a folder, save the recorded digest."""
-    digest = hashlib.blake2b(digest_size=16)
-    for file in sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / DIGEST):
-        digest.update(file.relative_to(folder).as_posix().encode())
-        digest.update(file.read_bytes())
+def _digest_of_part(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=DIGEST_BYTES)).digest()
+
+
+def _together(parts: dict[str, bytes]) -> str:
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for name, part in sorted(parts.items()):
+        digest.update(name.encode() + part)
     return digest.hexdigest()
+
+
+def _is_by_chain(run: Run) -> dict[str, bool]:
+    """Return which leaves have a row for every chain, and which are one for all."""
+    by_chain = jax.tree.map(
+        lambda spec, part: jax.tree.map(lambda _: spec == BY_CHAIN, part), run_spec(tuning_spec(run.tuning)), run
+    )
+    return dict(_named_leaves(by_chain))
 
 
 def _named_leaves(run: Run) -> list[tuple[str, Any]]:

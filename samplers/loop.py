@@ -14,7 +14,10 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Key, PyTree
 
 from samplers import mesh as meshes
+from samplers import processes
+from samplers.blocks import map_blocks
 from samplers.mesh import Layout
+from samplers.targets import whole_data
 from samplers.types import (
     Batch,
     Fold,
@@ -86,10 +89,11 @@ def sample(
         tuning: Of a new run; defaults to the sampler's initial tuning. `PerChain(...)` gives each chain its own.
         save: What to keep of a draw; None keeps nothing (warm-up).
         fold: Streaming summary, updated at every step; begins with the first call that asks for it.
-        until: Looked at between chunks; True ends the run early.
+        until: Looked at between chunks; True, in any process, ends the run early.
         on_chunk: Receives the draws of each chunk instead of the result: the memory of a run does not grow with its draws.
         run: Continue from here, bit for bit.
-        mesh: Defaults to all local devices on the chain axis (`make_mesh`).
+        mesh: Defaults to all local devices on the chain axis (`make_mesh`). Over the devices of several processes, all of which
+            call this function alike, each process gets the draws of its own chains (`processes.own(run.chain)`).
         chain_block: Chains that move together in one vmap. Defaults to 1 on a CPU and to all chains of a device elsewhere.
         first_chain: Global index of the first chain, so that several jobs can add chains to one study.
         chunk_seconds: Aim for the wall time between two looks of the host.
@@ -107,7 +111,7 @@ def sample(
     if thin < 1 or num_steps < 1 or num_steps % thin:
         raise ValueError(f"num_steps must be a positive multiple of thin; got num_steps={num_steps}, thin={thin}")
     layout = Layout.of(_num_chains(positions) if run is None else len(run.chain), mesh, chain_block)
-    batch = layout.place_batch(batch)
+    batch = meshes.place_batch(batch, layout.mesh)
     if run is None:
         run = start(
             key,
@@ -127,9 +131,10 @@ def sample(
         run = run._replace(fold=_start_fold(fold, run.state.position))
     tuning_spec = meshes.tuning_spec(run.tuning)
     # As the program will return it; otherwise its second call would compile once more.
-    run = jax.device_put(run, jax.tree.map(layout.sharding, meshes.run_spec(tuning_spec)))
+    run = layout.place(run, meshes.run_spec(tuning_spec))
     sampler = meshes.lift(sampler, layout.chain_block) if isinstance(sampler, Kernel) else sampler
-    save_arrays, fold_arrays = (save.arrays if save else ()), (fold.arrays if fold else ())
+    arrays = (save.arrays if save else (), fold.arrays if fold else ())
+    arrays = arrays if layout.is_local else meshes.replicate(arrays, layout.mesh)
 
     capacity = chunk_draws or _capacity(save, run.state)
     program = _chunk_program(
@@ -147,14 +152,16 @@ def sample(
     while remaining:
         length = min(length, remaining, capacity)
         began = time.perf_counter()
-        run, draws, info = program(run, jnp.int32(length), batch, save_arrays, fold_arrays)
+        run, draws, info = program(run, np.int32(length), batch, *arrays)
         draws, info = _to_host((draws, info), length)
         seconds = time.perf_counter() - began
         remaining -= length
         collect(Result(draws if save else None, info, run, False))
         if throw:
             _raise_if_dead(run)
-        if remaining and until is not None and until(run):
+        is_ended = remaining > 0 and until is not None and until(run)
+        seconds, is_ended = processes.gather([seconds, is_ended]).max(axis=0)  # one decision, whoever asked for it
+        if is_ended:
             is_complete = False
             break
         # Grow at most eightfold: the first chunk's time may include compilation, later ones may vary.
@@ -187,7 +194,9 @@ def start(
     tuning = sampler.initial_tuning if tuning is None else tuning
     chain = jnp.arange(first_chain, first_chain + num_chains, dtype=jnp.int32)
     program = _start_program(sampler.init, layout, meshes.tuning_spec(tuning))
-    state = program(key, chain, positions, layout.place_batch(batch), tuning)
+    arguments = (key, chain, positions, batch, tuning)
+    specs = (meshes.EVERYWHERE, meshes.BY_CHAIN, meshes.BY_CHAIN, meshes.batch_spec(), meshes.tuning_spec(tuning))
+    state = program(*(arguments if layout.is_local else layout.place(arguments, specs)))
     return Run(key, chain, jnp.int32(0), jnp.int32(0), state, tuning, _start_fold(fold, positions), Health.zeros(num_chains))
 
 
@@ -216,6 +225,8 @@ def _chunk_program(
 ) -> Callable[..., tuple[Run, PyTree, Info]]:
     """Compile one chunk of up to `capacity` draws; their number is an argument, so that nothing recompiles."""
     block = layout.chain_block
+    # Their arrays are whole on every device.
+    save_fn, fold_fn = (whole_data()(function) if function is not None else None for function in (save_fn, fold_fn))
 
     def local(run: Run, num_draws: Any, batch: Batch, save_arrays: Any, fold_arrays: Any) -> tuple[Any, Any, Any]:
         chain_keys = jax.vmap(jax.random.fold_in, (None, 0))(run.key, run.chain)
@@ -225,7 +236,7 @@ def _chunk_program(
             keys = jax.vmap(jax.random.fold_in, (0, None))(chain_keys, step)
             state, info = step_fn(keys, state, batch, run.tuning, step)
             if fold_fn is not None:
-                fold = meshes.map_chains(lambda c, s, i: fold_fn(c, s, i, fold_arrays), block, fold, state, info)
+                fold = map_blocks(lambda c, s, i: fold_fn(c, s, i, fold_arrays), block, fold, state, info)
             return state, fold, health.update(info, step), info
 
         def one_draw(draw: Any, carry: Any) -> Any:
@@ -234,15 +245,13 @@ def _chunk_program(
             *moving, info = jax.lax.fori_loop(step, step + thin, _accumulating(one_step), (*moving, nothing))
             info = info._replace(acceptance_rate=info.acceptance_rate / thin, kinetic_temperature=info.kinetic_temperature / thin)
             if save_fn is not None:
-                saved = meshes.map_chains(lambda s: save_fn(s, save_arrays), block, moving[0])
+                saved = map_blocks(lambda s: save_fn(s, save_arrays), block, moving[0])
                 kept = jax.tree.map(lambda buffer, x: buffer.at[:, draw].set(x), kept, saved)
             infos = jax.tree.map(lambda buffer, x: buffer.at[:, draw].set(x), infos, info)
             return *moving, kept, infos
 
         carry = (run.state, run.fold, run.health)
-        saved_type = jax.eval_shape(
-            lambda: meshes.map_chains(lambda s: save_fn(s, save_arrays), block, run.state) if save_fn else ()
-        )
+        saved_type = jax.eval_shape(lambda: map_blocks(lambda s: save_fn(s, save_arrays), block, run.state) if save_fn else ())
         info_type = jax.eval_shape(lambda: one_step(run.step, (*carry, None))[-1])
         kept, infos = jax.tree.map(lambda x: jnp.zeros((x.shape[0], capacity, *x.shape[1:]), x.dtype), (saved_type, info_type))
         nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info_type)
@@ -257,7 +266,10 @@ def _chunk_program(
         local, layout.mesh, (run_spec, shared, meshes.batch_spec(), shared, shared), (run_spec, by_chain, by_chain)
     )
 
-    @functools.partial(jax.jit, out_shardings=(jax.tree.map(layout.sharding, run_spec), None, None))
+    # Each process takes the draws of its own chains; one alone takes them all, wherever they lie.
+    of_draws = None if layout.is_local else layout.sharding(by_chain)
+
+    @functools.partial(jax.jit, out_shardings=(jax.tree.map(layout.sharding, run_spec), of_draws, of_draws))
     def chunk(run: Run, num_draws: Any, batch: Batch, save_arrays: Any, fold_arrays: Any) -> tuple[Run, PyTree, Info]:
         def on_chains(resize: Callable[[PyTree], PyTree], run: Run) -> Run:
             own = resize(run.tuning) if tuning_spec == by_chain else run.tuning
@@ -298,7 +310,7 @@ def _accumulating(one_step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], A
 
 def _to_host(tree: PyTree, length: int) -> PyTree:
     """Copy the first `length` draws of every buffer."""
-    return jax.tree.map(lambda x: np.array(np.asarray(x)[:, :length]), tree)
+    return jax.tree.map(lambda x: np.array(processes.own(x)[:, :length]), tree)
 
 
 def _num_chains(tree: PyTree) -> int:
@@ -309,8 +321,8 @@ def _num_chains(tree: PyTree) -> int:
 
 
 def _check_start(run: Run) -> None:
-    chain, floats = np.asarray(run.chain), [x for x in jax.tree.leaves(run.state) if jnp.issubdtype(x.dtype, jnp.floating)]
-    finite = np.logical_and.reduce([np.isfinite(np.asarray(x)).reshape(len(chain), -1).all(axis=1) for x in floats])
+    chain, floats = processes.whole(run.chain), [x for x in jax.tree.leaves(run.state) if jnp.issubdtype(x.dtype, jnp.floating)]
+    finite = np.logical_and.reduce([np.isfinite(processes.whole(x)).reshape(len(chain), -1).all(axis=1) for x in floats])
     if not finite.all():
         raise ValueError(
             f"the log density or its gradient is not finite at the start of chains {chain[~finite].tolist()}; "
@@ -319,9 +331,10 @@ def _check_start(run: Run) -> None:
 
 
 def _raise_if_dead(run: Run) -> None:
-    dead = np.flatnonzero(np.asarray(run.health.num_nonfinite))
+    dead = np.flatnonzero(processes.whole(run.health.num_nonfinite))
     if dead.size:
-        where = ", ".join(f"chain {run.chain[i]} at step {run.health.first_nonfinite[i]}" for i in dead)
+        chain, first = processes.whole(run.chain), processes.whole(run.health.first_nonfinite)
+        where = ", ".join(f"chain {chain[i]} at step {first[i]}" for i in dead)
         raise SamplingError(
             f"left the finite numbers: {where}. Lower the step size, or start from a MAP estimate (throw=False goes on)"
         )

@@ -14,6 +14,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key, PyTree
 
+from samplers import processes
+from samplers.blocks import map_blocks
 from samplers.targets import DATA_AXIS
 from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, Sampler, State, Tuning
 
@@ -27,18 +29,33 @@ def make_mesh(num_chains: int, *, data: int = 1, devices: Sequence[jax.Device] |
     Args:
         num_chains: Chains to be run; no more than this many devices are put on the chain axis.
         data: Devices that share the data of each chain, a power of two.
-        devices: Defaults to all devices of this process.
+        devices: Defaults to all devices of this process; `jax.devices()` are those of all processes.
 
     Raises:
-        ValueError: The devices do not divide by `data`.
+        ValueError: The devices do not divide by `data`, or some process would have none to work with.
     """
     devices = list(jax.local_devices() if devices is None else devices)
     if data < 1 or data & (data - 1) or data > len(devices):
         raise ValueError(f"data must be a power of two of at most {len(devices)} devices, got {data}")
     chain = min(len(devices) // data, num_chains)
-    grid = np.array(devices[: chain * data]).reshape(chain, data)
+    grid = np.array(_shared_out(devices, chain * data)).reshape(chain, data)
     # Auto axes: BlackJAX's NUTS and MCLMC do not trace under Explicit ones, the default of jax.make_mesh.
     return Mesh(grid, (CHAIN_AXIS, DATA_AXIS), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def _shared_out(devices: Sequence[jax.Device], number: int) -> list[jax.Device]:
+    """Return so many devices, as evenly as can be from every process, those of a process beside each other."""
+    by_process: dict[int, list[jax.Device]] = {}
+    for device in sorted(devices, key=lambda device: (device.process_index, device.id)):
+        by_process.setdefault(device.process_index, []).append(device)
+    if number < len(by_process):
+        raise ValueError(
+            f"{len(by_process)} processes have work for {number} devices only: start fewer processes, or ask for more chains "
+            "or data blocks"
+        )
+    # Devices of processes in turn: the first of each, the second of each, ...
+    turns = sorted((place, process) for process, own in by_process.items() for place in range(len(own)))[:number]
+    return [by_process[process][place] for process, place in sorted((process, place) for place, process in turns)]
 
 
 def lift(kernel: Kernel, chain_block: int = 1) -> Sampler:
@@ -62,7 +79,7 @@ def _lifted(kernel_init: Any, kernel_step: Any, chain_block: int) -> tuple[Any, 
         def one(key: Key[Array, ""], position: Position, own: Tuning) -> State:
             return kernel_init(key, position, batch, shared if own is None else own)
 
-        return map_chains(one, chain_block, keys, positions, per_chain)
+        return map_blocks(one, chain_block, keys, positions, per_chain)
 
     def step(keys: Key[Array, " chain"], state: State, batch: Batch, tuning: Tuning, step: Int[Array, ""]) -> tuple[State, Info]:
         per_chain, shared = _split(tuning)
@@ -70,38 +87,9 @@ def _lifted(kernel_init: Any, kernel_step: Any, chain_block: int) -> tuple[Any, 
         def one(key: Key[Array, ""], state: State, own: Tuning) -> tuple[State, Info]:
             return kernel_step(key, state, batch, shared if own is None else own, step)
 
-        return map_chains(one, chain_block, keys, state, per_chain)
+        return map_blocks(one, chain_block, keys, state, per_chain)
 
     return init, step
-
-
-def map_chains(function: Callable[..., Any], chain_block: int, *by_chain: PyTree) -> Any:
-    """Apply a function of one chain to all of them, in blocks; every leaf has a leading chain axis."""
-    blocks = jax.tree.map(lambda x: x.reshape(-1, chain_block, *x.shape[1:]), by_chain)
-    num_blocks = jax.tree.leaves(blocks)[0].shape[0]
-
-    def evaluate(block: Any) -> Any:
-        if chain_block == 1:  # cheaper than a vmap of width 1
-            one = function(*jax.tree.map(lambda x: x[0], block))
-            return jax.tree.map(lambda x: jnp.asarray(x)[None], one)
-        return jax.vmap(function)(*block)
-
-    def body(index: Any, results: Any) -> Any:
-        # Barriers, lest XLA fuse a chain's arithmetic with the arrays of all chains, whose number then decides about its bits.
-        block = jax.lax.optimization_barrier(jax.tree.map(lambda x: x[index], blocks))
-        moved = jax.lax.optimization_barrier(evaluate(block))
-        return jax.tree.map(lambda all_, x: all_.at[index].set(x), results, moved)
-
-    types = jax.eval_shape(evaluate, jax.tree.map(lambda x: x[0], blocks))
-    results = jax.tree.map(lambda t: jnp.zeros((num_blocks, *t.shape), t.dtype), types)
-    # XLA must not see the trip count: it inlines a loop of one trip, and a lone chain on a device would get other bits.
-    results = jax.lax.fori_loop(0, _opaque(num_blocks), body, results)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
-
-
-def _opaque(value: int) -> Int[Array, ""]:
-    """Return a constant that the compiler cannot fold."""
-    return jax.lax.optimization_barrier(jnp.int32(value))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,19 +130,38 @@ class Layout:
         """Undo `pad`."""
         return jax.tree.map(lambda x: x[: self.num_chains], tree)
 
+    @property
+    def is_local(self) -> bool:
+        """Whether all devices are of this process."""
+        return self.sharding(EVERYWHERE).is_fully_addressable
+
     def sharding(self, spec: PartitionSpec) -> NamedSharding:
         """Return how arrays lie between two programs: chains that do not divide over the devices lie on each of them."""
         divides = self.num_chains % self.mesh.shape[CHAIN_AXIS] == 0
         return NamedSharding(self.mesh, spec if divides or spec != BY_CHAIN else EVERYWHERE)
 
-    def place_batch(self, batch: Batch) -> Batch:
-        """Put the data on the devices that need them, once and not at every call of a program."""
-        num_devices, num_examples = self.mesh.shape[DATA_AXIS], batch.weight.shape[0]
-        if num_examples % num_devices:
-            raise ValueError(
-                f"{num_examples} examples do not divide over {num_devices} devices; pad them with pad_batch(batch, data_blocks)"
-            )
-        return jax.device_put(batch, jax.tree.map(self.sharding, batch_spec()))
+    def place(self, tree: PyTree, specs: PyTree) -> PyTree:
+        """Put arrays on the devices that need them; `specs` is a prefix of the tree."""
+        return jax.tree.map(lambda spec, part: jax.tree.map(lambda x: processes.place(x, self.sharding(spec)), part), specs, tree)
+
+
+def place_batch(batch: Batch, mesh: Mesh) -> Batch:
+    """Put the data on the devices that need them, once and not at every call of `sample`.
+
+    Raises:
+        ValueError: The examples do not divide over the devices of the data axis.
+    """
+    num_devices, num_examples = mesh.shape[DATA_AXIS], batch.weight.shape[0]
+    if num_examples % num_devices:
+        raise ValueError(
+            f"{num_examples} examples do not divide over {num_devices} devices; pad them with pad_batch(batch, data_blocks)"
+        )
+    return Layout(mesh, 1, 1).place(batch, batch_spec())
+
+
+def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Put arrays on every device, such as those of a `Save`."""
+    return Layout(mesh, 1, 1).place(tree, EVERYWHERE)
 
 
 def batch_spec() -> Any:

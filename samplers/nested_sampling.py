@@ -12,7 +12,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from samplers.arguments import require_positive
-from samplers.mesh import map_chains
+from samplers.blocks import map_blocks
 from samplers.targets import log_density_terms
 from samplers.types import Batch, Info, Kernel, Position, Target, Tempering
 
@@ -137,7 +137,7 @@ def _functions(target: Target, num_moves: int, num_deaths: int, point_block: int
                 f"{num_points} live points of which {num_deaths} die at a time are too few for the covariance of {num_scalars} "
                 "scalars; start from more points of the prior"
             )
-        points = map_chains(lambda particle: evaluate(particle, batch, tuning.tempering), 1, position)
+        points = map_blocks(lambda particle: evaluate(particle, batch, tuning.tempering), 1, position)
         none, zero = jnp.zeros(num_deaths, jnp.int32), jnp.zeros_like(points.log_likelihood[0])
         dead = jax.tree.map(lambda x: x[:num_deaths], points)
         # As good as minus infinity, but finite, as every number of a state.
@@ -174,7 +174,7 @@ def _functions(target: Target, num_moves: int, num_deaths: int, point_block: int
             (point, num_values), _ = jax.lax.scan(move, (point, jnp.int32(0)), jnp.arange(num_moves))
             return point, num_values.astype(jnp.float32)
 
-        return map_chains(one, point_block, jnp.arange(num_deaths))
+        return map_blocks(one, point_block, jnp.arange(num_deaths))
 
     def step(
         key: Key[Array, ""], state: NestedState, batch: Batch, tuning: NestedTuning, step: Int[Array, ""]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from samplers.mesh import map_chains
+from samplers.blocks import map_blocks
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Position, State, Target, Tempering, Tuning
 
@@ -177,8 +177,8 @@ def take_apart(target: Target, rungs: State, batch: Batch, tuning: Tuning) -> Pa
         return rung._replace(logdensity=logdensity, logdensity_grad=logdensity_grad)
 
     hottest = jax.tree.map(lambda x: x[:1], rungs)
-    hottest = map_chains(lambda rung: one(anew(rung), Tempering.at()), 1, hottest)
-    return jax.tree.map(lambda all_, x: all_.at[:1].set(x), map_chains(one, 1, rungs, tuning.tempering), hottest)
+    hottest = map_blocks(lambda rung: one(anew(rung), Tempering.at()), 1, hottest)
+    return jax.tree.map(lambda all_, x: all_.at[:1].set(x), map_blocks(one, 1, rungs, tuning.tempering), hottest)
 
 
 def put_together(rungs: State, parts: Parts, tuning: Tuning) -> State:
@@ -196,7 +196,7 @@ def put_together(rungs: State, parts: Parts, tuning: Tuning) -> State:
         )
 
     # One by one, as the kernel steps: that keeps their bits the same on every mesh.
-    return map_chains(one, 1, rungs, parts, tuning.tempering)
+    return map_blocks(one, 1, rungs, parts, tuning.tempering)
 
 
 def swap_log_ratios(parts: Parts, tuning: Tuning) -> Float[Array, " K-1"]:
@@ -214,7 +214,7 @@ def _functions(kernel_init: Any, kernel_step: Any, target: Target, rung_block: i
         def start(rung: Int[Array, ""], own: Tuning) -> State:
             return kernel_init(jax.random.fold_in(key, rung), position, batch, own)
 
-        rungs = map_chains(start, rung_block, jnp.arange(num_rungs), tuning)
+        rungs = map_blocks(start, rung_block, jnp.arange(num_rungs), tuning)
         if not (hasattr(rungs, "logdensity") and hasattr(rungs, "logdensity_grad")):
             raise TypeError(f"a state with `logdensity` and `logdensity_grad` is needed, got {type(rungs).__name__}")
         log_likelihood = take_apart(target, rungs, batch, tuning).log_likelihood
@@ -230,7 +230,7 @@ def _functions(kernel_init: Any, kernel_step: Any, target: Target, rung_block: i
         def move(rung: Int[Array, ""], its_state: State, own: Tuning) -> tuple[State, Info]:
             return kernel_step(jax.random.fold_in(move_key, rung), its_state, batch, own, step)
 
-        moved, infos = map_chains(move, rung_block, jnp.arange(num_rungs), state.rungs, tuning)
+        moved, infos = map_blocks(move, rung_block, jnp.arange(num_rungs), state.rungs, tuning)
         parts = take_apart(target, moved, batch, tuning)
 
         probability = jnp.exp(jnp.minimum(0, swap_log_ratios(parts, tuning)))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
+from samplers.blocks import map_blocks
 from samplers.types import Batch, Position, Target, Tempering
 
 DATA_AXIS = "data"
+_IS_WHOLE: contextvars.ContextVar[bool] = contextvars.ContextVar("is_whole", default=False)
 
 type LogDensity = Callable[[Position], Float[Array, ""]]
 
@@ -184,17 +188,29 @@ def _sum_over_data(target: Target, position: Position, batch: Batch, transform: 
         return jax.lax.scan(add, evaluate(position, first), rest)[0]
 
     examples = (batch.data, batch.weight)
-    if num_blocks == 1:
+    if target.data_blocks == 1:
         total = block_sum(examples)
     else:
         blocks = jax.tree.map(lambda x: x.reshape(num_blocks, num_examples // num_blocks, *x.shape[1:]), examples)
-        total = _tree_sum(jax.lax.map(block_sum, blocks), num_blocks)
+        total = _tree_sum(map_blocks(lambda *block: block_sum(block), 1, *blocks), num_blocks)
     total = _tree_sum_over_devices(total, num_devices)
     scale = target.num_data / _tree_sum_over_devices(jnp.sum(batch.weight), num_devices)
     return jax.tree.map(lambda x: scale.astype(x.dtype) * x, total)
 
 
+@contextlib.contextmanager
+def whole_data() -> Iterator[None]:
+    """Trace densities of batches that every device has whole, though the mesh has an axis `data`: those of a `Save`, say."""
+    token = _IS_WHOLE.set(True)
+    try:
+        yield
+    finally:
+        _IS_WHOLE.reset(token)
+
+
 def _data_axis_size() -> int:
+    if _IS_WHOLE.get():
+        return 1
     try:
         return jax.lax.axis_size(DATA_AXIS)
     except NameError:  # not inside shard_map: all data are here

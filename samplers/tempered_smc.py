@@ -13,7 +13,7 @@ from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from samplers.arguments import require_positive, require_share
-from samplers.mesh import map_chains
+from samplers.blocks import map_blocks
 from samplers.targets import log_density_terms
 from samplers.types import Batch, Info, Kernel, Position, State, Target, Tuning
 
@@ -148,7 +148,7 @@ def _functions(
     particle_block: int,
 ) -> tuple[Any, Any]:
     def likelihoods(position: Position, batch: Batch) -> Float[Array, " P"]:
-        return map_chains(lambda particle: log_density_terms(target, particle, batch)[1], particle_block, position)
+        return map_blocks(lambda particle: log_density_terms(target, particle, batch)[1], particle_block, position)
 
     def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: Tuning) -> ParticleState:
         num_particles = jax.tree.leaves(position)[0].shape[0]
@@ -199,11 +199,11 @@ def _functions(
                 own = tuning._replace(step_size=step_size, inverse_mass_matrix=metric)
                 return kernel_step(own_key, inner, batch, own, step * num_moves + which)
 
-            particles, info = map_chains(one, particle_block, index, particles, metrics)
+            particles, info = map_blocks(one, particle_block, index, particles, metrics)
             excess = jnp.mean(jnp.nan_to_num(info.acceptance_rate)) - target_acceptance_rate
             return (particles, (step_size * jnp.exp(GAIN * excess)).astype(step_size.dtype)), info
 
-        started = map_chains(start, particle_block, index, state.position, metrics)
+        started = map_blocks(start, particle_block, index, state.position, metrics)
         (particles, step_size), infos = jax.lax.scan(one_move, (started, state.step_size), jnp.arange(num_moves))
         nan = jnp.full_like(infos.acceptance_rate[0, 0], jnp.nan)
         info = Info(

@@ -1,0 +1,211 @@
+"""Starting, continuing and widening runs: what `bayesnn run` and `bayesnn resume` do, in one process or several."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from bayesnn import distributed
+from bayesnn.config import Imported, RunConfig
+from bayesnn.errors import UsageError
+from bayesnn.imports import is_import_path, source_of
+from bayesnn.interrupts import INTERRUPTED, uninterrupted
+from bayesnn.run_folder import FolderExistsError, RunFolder
+from bayesnn.shard import Shard
+
+if TYPE_CHECKING:
+    from bayesnn.manifest import Launch
+    from bayesnn.problem import Problem
+
+
+def prepare(threads: int | None = None) -> None:
+    """Set JAX up, before it is imported: a device a core, a compilation cache on disk.
+
+    Args:
+        threads: Size of the CPU thread pool of the run that is continued: with another size, last bits of draws differ.
+    """
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bayesnn" / "xla"
+    defaults = {
+        "JAX_NUM_CPU_DEVICES": str(len(os.sched_getaffinity(0))),
+        "JAX_COMPILATION_CACHE_DIR": str(cache),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    } | ({"PJRT_NPROC": str(threads)} if threads else {})
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
+
+
+def run(
+    experiment: str,
+    config: RunConfig,
+    name: str,
+    runs: Path,
+    *,
+    resume_if_exists: bool = False,
+    add_chains: bool = False,
+) -> int:
+    """Sample an experiment into a new folder; or continue, or widen, the one that the same command began."""
+    _refuse_object_store(runs)
+    path = runs / (name or default_name(experiment))
+    if not path.exists():
+        prepare()
+        try:
+            return exit_status(sample_into(path, experiment, config))
+        except FolderExistsError:  # another job was quicker
+            pass
+    if not (resume_if_exists or add_chains):
+        RunFolder.refuse_existing(path)
+    folder = RunFolder.open(path)
+    if folder.config != config.model_copy(update={"chains": folder.config.chains} if add_chains else {}):
+        raise UsageError(f"{path} has another configuration, so this command cannot continue it: choose another --name")
+    prepare(folder.manifest["launches"][0]["cpu_threads"])
+
+    def is_to_resume() -> bool:
+        return resume_if_exists and (not add_chains or any(not shard.is_locked for shard in folder.unfinished()))
+
+    return resume(folder) if distributed.on_first(is_to_resume) else widen(folder, config)
+
+
+def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
+    """Make a run folder and bring the run to its end; return its state."""
+    from bayesnn import manifest
+    from bayesnn.build import build_method, build_problem
+    from bayesnn.execute import begin, execute
+    from bayesnn.progress import Reporter
+
+    sources = _sources(experiment, config)
+    problem = build_problem(config)
+    method = build_method(config, problem)
+    facts = {
+        "experiment": experiment,
+        "sources": {name: digest for name, (_, digest) in sources.items()},
+        "problem": problem.description,
+        "launches": [manifest.launch()],
+    }
+    copies = {Path(name.partition(":")[0]).name: text for name, (text, _) in sources.items()}
+
+    def create() -> None:
+        begun = begin(config, problem, method)
+        with uninterrupted():
+            RunFolder.create(path, config, facts, copies, begun)
+
+    distributed.on_first(create)
+    folder = RunFolder(path)
+    return execute(folder, folder.shards()[0], problem, method, Reporter(str(path), console()))
+
+
+def resume(folder: RunFolder, *, accept_changed_code: bool = False, join: Callable[[], None] | None = None) -> int:
+    """Continue a run from its last commits: all its chains that are unfinished and that no other job runs.
+
+    Args:
+        folder: The run.
+        accept_changed_code: Go on although the experiment's source has changed.
+        join: Joins the other processes of this job, before JAX begins to work.
+    """
+    prepare(folder.manifest["launches"][0]["cpu_threads"])
+    if join is not None:
+        join()
+    names = distributed.on_first(lambda: _free(folder))
+    if not names:
+        num_chains = sum(shard.num_chains for shard in folder.shards())
+        draws = min(shard.read_commit().draws for shard in folder.shards())
+        console().print(f"{folder.path} is complete: {draws} draws of {num_chains} chains", markup=False, soft_wrap=True)
+        return 0
+    problem, launch = _describe(folder, accept_changed_code=accept_changed_code)
+    from bayesnn.build import build_method
+    from bayesnn.execute import execute
+    from bayesnn.progress import Reporter
+
+    distributed.on_first(lambda: folder.add_launch(launch))
+    for shard in [shard for shard in folder.shards() if shard.path.name in names]:
+        name = str(folder.path) if len(folder.shards()) == 1 else str(shard.path)
+        state = execute(folder, shard, problem, build_method(folder.config, problem), Reporter(name, console()))
+        if state != "complete":
+            return exit_status(state)
+    return 0
+
+
+def _free(folder: RunFolder) -> list[str]:
+    """Return the names of the shards that can be continued, none if all are complete.
+
+    Raises:
+        UsageError: Other jobs run all that are not complete.
+    """
+    unfinished = folder.unfinished()
+    if not unfinished:
+        for shard in folder.shards():
+            folder.write_status(shard, "complete", shard.read_commit())  # a kill after the last commit left it at "running"
+        return []
+    free = [shard.path.name for shard in unfinished if not shard.is_locked]
+    if not free:
+        raise UsageError(f"another process is running {folder.path}; wait for it, or stop it first")
+    return free
+
+
+def widen(folder: RunFolder, config: RunConfig) -> int:
+    """Add chains to a run, as a shard of its own: other jobs may do so at the same time."""
+    problem, launch = _describe(folder, accept_changed_code=False)
+    from bayesnn.build import build_method
+    from bayesnn.execute import begin, execute
+    from bayesnn.progress import Reporter
+
+    method = build_method(config, problem)
+
+    def add() -> str:
+        claimed = folder.claim(config.chains)
+        return folder.begin(claimed, begin(config, problem, method, claimed.first_chain), launch).path.name
+
+    shard = Shard(folder.path / "shards" / distributed.on_first(add))
+    return exit_status(execute(folder, shard, problem, method, Reporter(str(shard.path), console())))
+
+
+def _describe(folder: RunFolder, *, accept_changed_code: bool) -> tuple[Problem, Launch]:
+    """Build what a run samples and describe this execution, warning of what has changed."""
+    facts, config = folder.manifest, folder.config
+    changed = folder.check_sources(accept_changed_code=accept_changed_code)
+    from bayesnn import manifest
+    from bayesnn.build import build_problem
+
+    now = manifest.launch()
+    if differences := manifest.differences(facts["launches"][-1], now) + [f"accepted: {name}" for name in changed]:
+        print(f"bayesnn: warning: other than when this run last ran: {'; '.join(differences)} (recorded)", file=sys.stderr)
+    problem = build_problem(config)
+    if problem.description != facts["problem"]:
+        raise UsageError(f"the data or the model changed since this run began: {facts['problem']} is now {problem.description}")
+    return problem, {**now, "differences": differences}
+
+
+def default_name(experiment: str) -> str:
+    """Return the folder name of an experiment: its own, or its function's."""
+    return experiment.rpartition(":")[2].replace("_", "-") if is_import_path(experiment) else experiment
+
+
+def console() -> Console:
+    """Return where people read; of several processes one speaks."""
+    return Console(highlight=False, quiet=not distributed.is_first())
+
+
+def exit_status(state: str) -> int:
+    """Return the exit status of a command that left a run in this state."""
+    return 0 if state == "complete" else INTERRUPTED
+
+
+def _refuse_object_store(runs: Path) -> None:
+    scheme, colon, _ = runs.parts[0].partition(":") if runs.parts else ("", "", "")
+    if colon and len(scheme) > 1:
+        raise UsageError(
+            f"--runs {runs}: runs live in a file system, because a commit needs a rename that is atomic, and object stores "
+            f"({scheme}://) have none; run on a local or network disk and copy the folder when it is complete"
+        )
+
+
+def _sources(experiment: str, config: RunConfig) -> dict[str, tuple[str, str]]:
+    parts = (config.model, config.prior, config.likelihood, config.density)
+    names = [experiment, config.data.name, *(part.source for part in parts if isinstance(part, Imported))]
+    return {name: source_of(name) for name in dict.fromkeys(names) if is_import_path(name)}

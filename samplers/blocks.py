@@ -1,0 +1,43 @@
+"""A function of one chain, or of one block of data, applied to many with the same bits however many they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Int, PyTree
+
+
+def map_blocks(function: Callable[..., Any], width: int, *rows: PyTree) -> Any:
+    """Apply a function of one row to all of them, in blocks of `width` vmapped rows; every leaf has a leading axis of rows.
+
+    What a row gives does not depend on the number of rows. Forward only: reverse-mode derivatives do not pass through.
+    """
+    blocks = jax.tree.map(lambda x: x.reshape(-1, width, *x.shape[1:]), rows)
+    num_blocks = jax.tree.leaves(blocks)[0].shape[0]
+
+    def evaluate(block: Any) -> Any:
+        if width == 1:  # cheaper than a vmap of width 1
+            one = function(*jax.tree.map(lambda x: x[0], block))
+            return jax.tree.map(lambda x: jnp.asarray(x)[None], one)
+        return jax.vmap(function)(*block)
+
+    def body(index: Any, results: Any) -> Any:
+        # Barriers, lest XLA fuse a row's arithmetic with the arrays of all rows, whose number then decides about its bits.
+        # With the index, lest XLA move a lone block, and what is computed of it alone, out of the loop.
+        block, index = jax.lax.optimization_barrier((jax.tree.map(lambda x: x[index], blocks), index))
+        moved = jax.lax.optimization_barrier(evaluate(block))
+        return jax.tree.map(lambda all_, x: all_.at[index].set(x), results, moved)
+
+    types = jax.eval_shape(evaluate, jax.tree.map(lambda x: x[0], blocks))
+    results = jax.tree.map(lambda t: jnp.zeros((num_blocks, *t.shape), t.dtype), types)
+    # XLA must not see the trip count: it inlines a loop of one trip, and a lone row on a device would get other bits.
+    results = jax.lax.fori_loop(0, _opaque(num_blocks), body, results)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
+
+
+def _opaque(value: int) -> Int[Array, ""]:
+    """Return a constant that the compiler cannot fold."""
+    return jax.lax.optimization_barrier(jnp.int32(value))
