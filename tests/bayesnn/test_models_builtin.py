@@ -168,6 +168,10 @@ def test_rounded_products_stay_near():
     assert found.dtype == jnp.float32
     # Four layers of about 2^-8 each; the sums are not of one sign, so that a few times that is lost.
     assert 1e-4 < np.abs(found - exact).max() / np.abs(exact).max() < 0.1
+    gradients = [jax.jit(jax.grad(lambda params, one=one: jnp.sum(one.apply(params, x) ** 2)))(params) for one in (model, rough)]
+    for ours, theirs in zip(*map(jax.tree.leaves, gradients), strict=True):
+        assert theirs.dtype == jnp.float32
+        assert np.abs(ours - theirs).max() < 0.1 * np.abs(ours).max()
     narrow = models.mlp([5], 2, "tanh", compute_dtype="bfloat16")
     assert narrow != models.mlp([5], 2, "tanh")
 

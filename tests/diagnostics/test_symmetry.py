@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 import pytest
+import xarray as xr
 
 import diagnostics
 from diagnostics.trees import make_tree
@@ -184,6 +185,21 @@ def test_chains_in_unrelated_minima_still_disagree_once_they_are_aligned(widths,
     # deviation of at most 0.05, so that their difference has one of at most 0.07.
     assert abs(table["removed"] - table["removed_by_chance"]) < 3 * 0.07
     assert table["removed"] < 0.7
+
+
+def test_a_summary_at_hand_saves_its_half_and_moves_are_counted():
+    rng = np.random.default_rng(9)
+    architecture = diagnostics.mlp_symmetries(layers(2), "tanh")
+    draws, _ = random_copies(rng, noisy(rng, network(rng, [5, 6, 3]), (2, 30), 0.05), architecture, (2, 30))
+    tree = make_tree(attrs=ATTRS, posterior=draws)
+    alone = diagnostics.aligned_summary(tree, architecture)
+    helped = diagnostics.aligned_summary(tree, architecture, summary=diagnostics.summarise(tree))
+    xr.testing.assert_identical(alone, helped)
+    aligned = diagnostics.align(tree, architecture)
+    for name in ("transpositions", "flips"):
+        mean = getattr(aligned, name)["layer_0"][:, 1:].mean()
+        assert float(alone[name].sel(group="layer_0")) == pytest.approx(mean)
+        assert mean > 1  # each draw is in a copy of its own
 
 
 def test_the_removed_share_is_that_of_the_variance_between_chain_means():
