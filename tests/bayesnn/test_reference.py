@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -18,6 +20,7 @@ from bayesnn.reference import PUBLISHED, bundle_of, differences, hold_against, l
 from diagnostics.floor import fidelity_to, prefixes
 
 ROOT = Path(__file__).resolve().parents[2]
+opened = functools.cache(open_reference)
 
 
 @pytest.fixture(name="real")
@@ -137,13 +140,16 @@ def test_densities_predict_nothing(cli, refused, own, tmp_path):
     assert "predicts nothing" in refused("reference", "save", tmp_path / "gaussian", tmp_path / "out.npz")
 
 
-def test_parts_of_the_users_own_are_known_by_name_and_hash(cli, own, tmp_path):
-    run = cli("run", own("own_parts"), "--name", "own", "--runs", tmp_path, "--draws", "4", "--warmup.steps", "2")
-    assert run.status == 0, run.err
-    facts = posterior_facts(load_run(tmp_path / "own"))
-    assert facts["model"]["source"] == "experiments.py:nnx_network"
-    assert len(facts["model"]["sha256"]) == 64
-    assert facts["model"]["arguments"] == {"width": 3}
+def test_parts_of_the_users_own_are_known_by_name_and_hash(own):
+    config = bayesnn.RunConfig(model=bayesnn.Imported(source=own("nnx_network"), arguments={"width": 3}))
+    manifest = {"problem": {"num_data": 5}, "sources": {own("nnx_network"): "f" * 64}}
+    facts = posterior_facts(SimpleNamespace(config=config, folder=SimpleNamespace(manifest=manifest)))
+    assert facts["model"] == {
+        "kind": "imported",
+        "source": "experiments.py:nnx_network",
+        "sha256": "f" * 64,
+        "arguments": {"width": 3},
+    }
 
 
 @pytest.mark.parametrize("content", [b"", b"PK damaged", None])
@@ -174,7 +180,7 @@ def test_a_later_format_is_refused(saved, tmp_path):
 )
 def test_published_predictions(real, name, accuracy, log_likelihood, prior_variance):
     """Values computed independently when the files were collected, to four decimals."""
-    bundle = open_reference(name)
+    bundle = opened(name)
     scores = bundle.facts["scores"]
     assert scores["accuracy"][0] == pytest.approx(accuracy, abs=5.1e-5)
     assert scores["negative_log_likelihood"][0] == pytest.approx(log_likelihood, abs=5.1e-5)
@@ -191,8 +197,8 @@ def test_published_predictions_without_their_file(monkeypatch, tmp_path):
 
 
 def test_a_run_of_another_posterior_is_refused_by_a_published_one(real, finished):
-    with pytest.raises(UsageError, match=r"model: .*, and the|different posteriors, .*model: kind mlp.* and kind cnn-lstm"):
-        hold_against({"wine": load_run(finished)}, open_reference("bdl-imdb"))
+    with pytest.raises(UsageError, match=r"different posteriors, .*model: kind mlp.* and kind cnn-lstm"):
+        hold_against({"wine": load_run(finished)}, opened("bdl-imdb"))
 
 
 @pytest.mark.slow
