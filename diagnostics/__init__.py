@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from diagnostics.streaming import StreamingStatistics, streaming_statistics
     from diagnostics.summary import TOTAL, scalar_statistics, summarise
     from diagnostics.symmetry import architecture_of, canonical, check_symmetries, shift_of_logits
-    from diagnostics.tails import TailIndex, tail_index
+    from diagnostics.tails import TailIndex, noise_finding, tail_index
     from diagnostics.trees import KINDS, check_tree, layer_of, make_tree
     from diagnostics.units import UnitGroup, hidden_layer, mlp_symmetries
     from diagnostics.wasserstein import mixture_quantiles, negative_mean_wasserstein_1, wasserstein_distance
@@ -63,7 +63,7 @@ _MODULES = {
     "streaming": ("StreamingStatistics", "streaming_statistics"),
     "summary": ("TOTAL", "scalar_statistics", "summarise"),
     "symmetry": ("architecture_of", "canonical", "check_symmetries", "shift_of_logits"),
-    "tails": ("TailIndex", "tail_index"),
+    "tails": ("TailIndex", "noise_finding", "tail_index"),
     "trees": ("KINDS", "check_tree", "layer_of", "make_tree"),
     "units": ("UnitGroup", "hidden_layer", "mlp_symmetries"),
     "wasserstein": ("mixture_quantiles", "negative_mean_wasserstein_1", "wasserstein_distance"),

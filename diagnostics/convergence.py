@@ -186,8 +186,9 @@ def block_rhat(block: Block, num_chains: int) -> Float[np.ndarray, " scalar"]:
     if num_chains < 2:
         return np.full(block.shape[0], np.nan)
     num_draws = block.shape[2]
-    within = block.var(-1, ddof=1).mean(-1)
-    between = num_draws * block.mean(-1).var(-1, ddof=1)
+    means = block.mean(-1, keepdims=True)
+    within = block.var(-1, ddof=1, mean=means).mean(-1)
+    between = num_draws * means[..., 0].var(-1, ddof=1)
     return np.sqrt((between / within + num_draws - 1) / num_draws)
 
 

@@ -21,10 +21,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import stdtrit
 
+from diagnostics.claims import Finding, interval_text
 from diagnostics.estimates import LEVEL, Estimate
 
 NUM_GROUPS = 10  # of minibatches; the spread of estimates over groups gives the interval, whatever coordinates share
 TAIL = 0.1  # share of the largest values that Hill's estimator looks at
+STABLE_GAUSSIAN = 2.0  # index of the stable law that is Gaussian; tails above it have a variance
 MIN_NOISE = 40  # minibatches: four a group, two sums of two
 
 
@@ -75,6 +77,22 @@ def tail_index(noise: Float[np.ndarray, "minibatch coordinate"]) -> TailIndex:
     left_out = [_inverse_hill(np.delete(centred, slice(start, start + size), 0)) for start in range(0, NUM_GROUPS * size, size)]
     pseudo = [NUM_GROUPS * hill - (NUM_GROUPS - 1) * value for value in left_out]
     return TailIndex(_inverted(np.mean(stable), stable), _inverted(hill, pseudo), live.shape[1])
+
+
+def noise_finding(index: TailIndex) -> Finding:
+    """Say whether gradient noise has a variance: the hypothesis on which stochastic-gradient samplers rest."""
+    hill = index.hill
+    verdict = "supported" if hill.lower > STABLE_GAUSSIAN else "contradicted" if hill.upper < STABLE_GAUSSIAN else "inconclusive"
+    meaning = {
+        "supported": "The noise has a variance, and smaller steps or larger minibatches make it small.",
+        "contradicted": "The noise has no variance: larger minibatches help less than theory says, and smaller steps too.",
+        "inconclusive": "The interval holds 2, where the variance begins: draw more minibatches.",
+    }
+    note = (
+        f"At its heaviest the tail of minibatch noise has the index {interval_text(*hill)} (Hill, {index.num_coordinates:,} "
+        f"coordinates); the index of a stable law is {interval_text(*index.stable)}, 2 for Gaussian noise. {meaning[verdict]}"
+    )
+    return Finding("noise-has-variance", "hypothesis", verdict, hill.value, (hill.lower, hill.upper), STABLE_GAUSSIAN, note)
 
 
 def _inverse_stable(noise: Float[np.ndarray, "minibatch coordinate"]) -> float:

@@ -1,7 +1,5 @@
 """The measures of convergence on runs: kinks and smooth potentials, reversibility, resonance, and null directions."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -126,8 +124,12 @@ def test_resonance_of_a_gaussian_run_is_found(cli, own, tmp_path):
     assert found.verdict == "supported"
 
 
-def test_what_a_measure_cannot_do_is_said(refused, own, cli, tmp_path):
+def test_minibatch_noise_and_what_a_measure_cannot_do(refused, own, cli, tmp_path):
     assert cli("run", own("regression"), "--draws", "10", "--runs", tmp_path, "--name", "sgld").status == 0
     assert "hmc" in refused("measure", tmp_path / "sgld", "resonance")
     assert "layer_0.kernel" in refused("measure", tmp_path / "sgld", "directions", "--kernel", "layer_0.kernle")
-    assert json.loads((tmp_path / "sgld" / "config.json").read_text())["sampler"]["kind"] == "sgld"
+    assert "--batch-size" in refused("measure", tmp_path / "sgld", "gradient-noise", "--batch-size", "40")
+    assert cli("measure", tmp_path / "sgld", "gradient-noise", "--minibatches", "100").status == 0
+    tree = read_measure(load_run(tmp_path / "sgld").folder, "gradient-noise").tree
+    assert tree.attrs["batch_size"] == 16
+    assert (tree["hill"] > 2).all()  # sums of 16 of 40 bounded gradients: lighter than Gaussian

@@ -5,7 +5,7 @@ import pytest
 
 from diagnostics.resonance import resonance_finding, resonance_table
 from diagnostics.step_error import energy_order, reversibility_finding, smoothness_finding
-from diagnostics.tails import tail_index
+from diagnostics.tails import noise_finding, tail_index
 
 SIZES = 0.1 * 0.5 ** np.arange(4)
 
@@ -113,6 +113,7 @@ def test_pooling_coordinates_would_make_gaussian_noise_heavy():
     apart, together = tail_index(noise), tail_index(pooled)
     assert abs(apart.stable.value - 2) < 0.1 < 0.3 < 2 - together.stable.value
     assert together.hill.upper < 2 < apart.hill.lower
+    assert (noise_finding(apart).verdict, noise_finding(together).verdict) == ("supported", "contradicted")
 
 
 def test_noise_that_is_none_is_refused():
