@@ -10,7 +10,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise, product
 
 import jax
@@ -19,7 +19,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
-from diagnostics.oracles.oracle import Oracle, Position, Regions, check_positive, rejection_sampler
+from diagnostics.oracles.oracle import Draw, Oracle, Position, Regions, check_positive, rejection_sampler
 
 INPUTS = np.array(list(product([-1.0, 1.0], repeat=3)), np.float32)  # row i holds the bits of i
 NUM_FUNCTIONS = 2 ** len(INPUTS)
@@ -86,15 +86,8 @@ def boolean_network(
 
     data = {"x": jnp.asarray(INPUTS[rows]), "y": jnp.asarray(2.0 * bits - 1, jnp.float32)}
 
-    @jax.jit
-    def tally(key: Key[Array, ""]) -> Float[Array, "2 function"]:
-        positions = draw_prior(key, BLOCK)
-        weight = jnp.exp(jax.vmap(lambda position: jnp.sum(log_likelihood(position, data)))(positions))
-        index = jax.vmap(function_index)(positions)
-        return jnp.zeros((2, NUM_FUNCTIONS)).at[:, index].add(jnp.stack([weight, weight**2]))
-
     num_blocks = -(-num_draws // BLOCK)
-    sums = np.sum([jax.device_get(tally(jax.random.fold_in(key, block))) for block in range(num_blocks)], 0, np.float64)
+    sums = _tally(key, draw_prior, lambda position: jnp.sum(log_likelihood(position, data)), num_blocks)
     if not sums[0].any():
         raise ValueError(f"none of {num_blocks * BLOCK} prior draws is right on all rows {observed}; take more of them")
     return Oracle(
@@ -120,6 +113,20 @@ def _network(position: Position, inputs: Float[Array, "n input"]) -> Float[Array
         values = jax.nn.relu(values @ kernel + bias)
     kernel, bias = position[-1]
     return (values @ kernel + bias)[:, 0]
+
+
+def _tally(
+    key: Key[Array, ""], draw_prior: Draw, log_likelihood: Callable[[Position], Float[Array, ""]], num_blocks: int
+) -> Float[np.ndarray, "2 function"]:
+    """Return the sums over prior draws of the likelihoods, and of their squares, of each function."""
+
+    @jax.jit
+    def block_sums(key: Key[Array, ""]) -> Float[Array, "2 function"]:
+        positions = draw_prior(key, BLOCK)
+        weight = jnp.exp(jax.vmap(log_likelihood)(positions))
+        return jnp.zeros((2, NUM_FUNCTIONS)).at[:, jax.vmap(function_index)(positions)].add(jnp.stack([weight, weight**2]))
+
+    return np.sum([jax.device_get(block_sums(jax.random.fold_in(key, block))) for block in range(num_blocks)], 0, np.float64)
 
 
 def _functions(sums: Float[np.ndarray, "2 function"], num_draws: int) -> Regions:

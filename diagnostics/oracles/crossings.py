@@ -48,10 +48,10 @@ def normal_crossing(orders: Sequence[int], num_data: float, prior_orders: Sequen
     coefficient = monomial_coefficient(orders, prior_orders)
     powers = np.asarray(orders, int)
     exponents = np.zeros(len(powers), int) if prior_orders is None else np.asarray(prior_orders, int)
-    log_constant = float(np.log((exponents + 1) / 2).sum())
+    log_constant, weighted = float(np.log((exponents + 1) / 2).sum()), exponents > 0
 
     def log_prior(position: Position) -> Float[Array, ""]:
-        density = log_constant + jnp.sum(jax.scipy.special.xlogy(exponents, jnp.abs(position)))
+        density = log_constant + jnp.sum(exponents[weighted] * jnp.log(jnp.abs(position[weighted])))
         return jnp.where(jnp.all(jnp.abs(position) <= 1), density, -jnp.inf)
 
     def log_likelihood(position: Position, data: Float[Array, " n"]) -> Float[Array, " n"]:

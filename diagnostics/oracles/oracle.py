@@ -9,13 +9,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 type Position = PyTree[Float[Array, "..."]]
 type Draw = Callable[[Key[Array, ""], int], Position]
 
 NUM_PROPOSALS = 2**14  # of prior draws tested at a time
-MAX_PROPOSALS = 2**25  # then fewer than one in thirty million was accepted, and another way of drawing is called for
+ROUNDING = 1e-4  # by which float32 may leave a total of 0 positive
+MAX_PROPOSALS = 2**25  # half a minute's worth; who needs more had better draw in another way
 
 
 class Regions(NamedTuple):
@@ -101,21 +102,24 @@ def rejection_sampler(draw_prior: Draw, log_likelihood: Callable[[Position, PyTr
         data: As in `Oracle`.
 
     Returns:
-        (key, n) -> n independent draws. It raises a RuntimeError if next to no proposal is accepted.
+        (key, n) -> n independent draws. It raises a ValueError where the total is positive, and a RuntimeError if next to no
+        proposal is accepted.
     """
 
     @jax.jit
-    def propose(key: Key[Array, ""]) -> tuple[Position, Array]:
+    def propose(key: Key[Array, ""]) -> tuple[Position, Bool[Array, " draw"], Float[Array, ""]]:
         key_position, key_accept = jax.random.split(key)
         positions = draw_prior(key_position, NUM_PROPOSALS)
         total = jax.vmap(lambda position: jnp.sum(log_likelihood(position, data)))(positions)
-        return positions, -jax.random.exponential(key_accept, (NUM_PROPOSALS,)) <= total
+        return positions, -jax.random.exponential(key_accept, (NUM_PROPOSALS,)) <= total, jnp.max(total)
 
     def draw(key: Key[Array, ""], num_draws: int) -> Position:
         accepted: list[Position] = []
         found = 0
         for attempt in range(MAX_PROPOSALS // NUM_PROPOSALS):
-            positions, keep = jax.device_get(propose(jax.random.fold_in(key, attempt)))
+            positions, keep, highest = jax.device_get(propose(jax.random.fold_in(key, attempt)))
+            if highest > ROUNDING:
+                raise ValueError(f"rejection needs a total log likelihood of at most 0, got {highest}; subtract its maximum")
             accepted.append(jax.tree.map(lambda leaf, keep=keep: leaf[keep], positions))
             found += int(keep.sum())
             if found >= num_draws:

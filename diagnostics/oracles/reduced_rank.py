@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key
+from scipy.special import logsumexp
 
 from diagnostics.oracles.coefficients import ExactCoefficient
 from diagnostics.oracles.oracle import Oracle, Position, check_positive, rejection_sampler
@@ -163,17 +164,20 @@ def _two_layers(widths: Sequence[int], precision: float) -> tuple[float, float]:
     num_values, power = min(hidden, left), max(hidden, left) - min(hidden, left)
     values, weights = graded_rule(MAX_SINGULAR_VALUE, NUM_PANELS)
     if num_values == 1:
-        density = weights * values**power * np.exp(-(values**2) / 2)
-        information = precision * values[None] ** 2
+        singular = values[None]
+        repulsion = np.zeros_like(values)
     else:
         ratios, ratio_weights = graded_rule(1.0, NUM_PANELS)
-        smaller = values[:, None] * ratios
-        density = (weights * values**3)[:, None] * ratio_weights * (1 - ratios**2)
-        density = density * (values[:, None] * smaller) ** power * np.exp(-(values[:, None] ** 2 + smaller**2) / 2)
-        information = precision * np.stack([np.broadcast_to(values[:, None], smaller.shape), smaller]) ** 2
-    likelihood = density * np.prod(1 + information, 0) ** (-integrated / 2)
+        singular = np.stack([np.broadcast_to(values[:, None], (len(values), len(ratios))), values[:, None] * ratios])
+        repulsion = 3 * np.log(values)[:, None] + np.log1p(-(ratios**2))  # and the Jacobian of the ratio
+        weights = weights[:, None] * ratio_weights
+    log_density = repulsion + np.sum(power * np.log(singular) - singular**2 / 2, 0)
+    information = precision * singular**2
+    log_likelihood = log_density - integrated / 2 * np.log1p(information).sum(0)
+    log_evidence = logsumexp(log_likelihood, b=weights) - logsumexp(log_density, b=weights)
+    posterior = weights * np.exp(log_likelihood - log_likelihood.max())
     loss = integrated / 2 * (information / (1 + information)).sum(0)
-    return float(np.log(likelihood.sum() / density.sum())), float((likelihood * loss).sum() / likelihood.sum())
+    return float(log_evidence), float((posterior * loss).sum() / posterior.sum())
 
 
 def _diagonal(shape: tuple[int, int], rank: int) -> Float[Array, "after before"]:

@@ -1,5 +1,6 @@
 """Boolean networks: probabilities of functions against solid angles, symmetries and the number of threshold functions."""
 
+import functools
 import itertools
 
 import jax
@@ -15,11 +16,9 @@ NUM_DRAWS = 2**17
 INPUTS = list(itertools.product([0, 1], repeat=3))
 
 
+@functools.cache
 def prior(hidden):
     return boolean_network(jax.random.key(1), hidden=hidden, num_draws=NUM_DRAWS).regions
-
-
-PERCEPTRON, NETWORK = prior(()), prior((8,))
 
 
 def symmetric_functions(index):
@@ -36,8 +35,8 @@ def symmetric_functions(index):
 
 def test_a_perceptron_computes_the_threshold_functions():
     # Of three variables there are 104 (Muroga 1971), and the 152 others never occur.
-    assert np.sum(PERCEPTRON.masses > 0) == 104
-    assert PERCEPTRON.masses.sum() == pytest.approx(1)
+    assert np.sum(prior(()).masses > 0) == 104
+    assert prior(()).masses.sum() == pytest.approx(1)
 
 
 def test_a_perceptron_is_constant_with_the_probability_of_a_solid_angle():
@@ -51,7 +50,7 @@ def test_a_perceptron_is_constant_with_the_probability_of_a_solid_angle():
     inputs = np.array(INPUTS)
     constants = [0, 255] + [sum(int(row[i] == value) << r for r, row in enumerate(inputs)) for i in range(3) for value in (0, 1)]
     for index in constants:  # and, by symmetry of weights and bias, the functions of a single input
-        assert abs(PERCEPTRON.masses[index] - expected) < MAX_STANDARD_ERRORS * PERCEPTRON.standard_error[index]
+        assert abs(prior(()).masses[index] - expected) < MAX_STANDARD_ERRORS * prior(()).standard_error[index]
 
 
 def test_functions_that_a_symmetry_relates_are_equally_probable():
@@ -61,7 +60,7 @@ def test_functions_that_a_symmetry_relates_are_equally_probable():
         if orbit[0] in seen:
             continue
         seen.add(orbit[0])
-        masses, errors = NETWORK.masses[orbit], NETWORK.standard_error[orbit]
+        masses, errors = prior((8,)).masses[orbit], prior((8,)).standard_error[orbit]
         if masses.sum() * NUM_DRAWS > 10 * len(orbit):
             # Counts of one orbit, given their sum: chi-square with one degree of freedom less than functions.
             statistic = np.sum((masses - masses.mean()) ** 2) / masses.mean() * NUM_DRAWS
@@ -81,8 +80,8 @@ def test_a_wide_layer_given_its_features_is_an_orthant():
         share[draw] = scipy.stats.multivariate_normal.cdf(
             np.zeros(8), np.zeros(8), covariance, maxpts=20_000, abseps=1e-4, rng=draw
         )
-    error = np.hypot(share.std() / np.sqrt(len(share)), NETWORK.standard_error[0])
-    assert abs(share.mean() - NETWORK.masses[0]) < MAX_STANDARD_ERRORS * error
+    error = np.hypot(share.std() / np.sqrt(len(share)), prior((8,)).standard_error[0])
+    assert abs(share.mean() - prior((8,)).masses[0]) < MAX_STANDARD_ERRORS * error
 
 
 def test_posterior_is_the_prior_on_what_fits():
@@ -92,11 +91,11 @@ def test_posterior_is_the_prior_on_what_fits():
         [all((index >> row) & 1 == label for row, label in zip(observed, labels, strict=True)) for index in range(256)]
     )
     assert fits.sum() == 16
-    expected = np.where(fits, NETWORK.masses, 0) / NETWORK.masses[fits].sum()
-    error = np.hypot(posterior.regions.standard_error, NETWORK.standard_error / NETWORK.masses[fits].sum())
+    expected = np.where(fits, prior((8,)).masses, 0) / prior((8,)).masses[fits].sum()
+    error = np.hypot(posterior.regions.standard_error, prior((8,)).standard_error / prior((8,)).masses[fits].sum())
     assert (posterior.regions.masses[~fits] == 0).all()
     assert (np.abs(posterior.regions.masses - expected)[fits] < MAX_STANDARD_ERRORS * error[fits] + 1e-12).all()
-    assert posterior.log_evidence == pytest.approx(np.log(NETWORK.masses[fits].sum()), abs=5 * 0.02)
+    assert posterior.log_evidence == pytest.approx(np.log(prior((8,)).masses[fits].sum()), abs=5 * 0.02)
 
 
 def test_draws_and_a_smooth_likelihood_agree_with_the_answers(check):

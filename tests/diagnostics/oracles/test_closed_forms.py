@@ -1,6 +1,7 @@
 """Gaussians, the funnel, linear regression and linearised networks against scipy, finite differences and draws."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -70,7 +71,11 @@ ANCHOR = {"in": jnp.asarray(RNG.normal(size=(2, 3)), jnp.float32), "bias": jnp.z
 INPUTS = RNG.normal(size=(15, 2)).astype(np.float32)
 TARGETS = np.sin(INPUTS[:, 0])
 SETTINGS = {"noise_scale": 0.3, "prior_scale": 1.0}
-LINEAR = linearised(network, ANCHOR, INPUTS, TARGETS, **SETTINGS)
+
+
+@functools.cache
+def linear():
+    return linearised(network, ANCHOR, INPUTS, TARGETS, **SETTINGS)
 
 
 def finite_differences():
@@ -91,15 +96,15 @@ def test_linearised_network_has_the_evidence_and_the_mean_of_its_kernel():
     kernel = jacobian @ jacobian.T
     centre = value - jacobian @ origin
     marginal = scipy.stats.multivariate_normal(centre, 0.3**2 * np.eye(15) + kernel)
-    assert LINEAR.log_evidence == pytest.approx(marginal.logpdf(TARGETS), rel=1e-7)
+    assert linear().log_evidence == pytest.approx(marginal.logpdf(TARGETS), rel=1e-7)
     # In function space: the mean of a Gaussian process with this kernel.
     process = centre + kernel @ np.linalg.solve(kernel + 0.3**2 * np.eye(15), TARGETS - centre)
-    np.testing.assert_allclose(centre + jacobian @ LINEAR.mean, process, atol=1e-7)
+    np.testing.assert_allclose(centre + jacobian @ linear().mean, process, atol=1e-7)
 
 
 def test_draws_of_a_linearised_network_agree_with_the_answers(check):
-    check.assert_draws(LINEAR)
-    draws = LINEAR.draw(jax.random.key(0), 3)
+    check.assert_draws(linear())
+    draws = linear().draw(jax.random.key(0), 3)
     assert jax.tree.structure(draws) == jax.tree.structure(ANCHOR)
 
 
@@ -112,14 +117,14 @@ def test_bridge_leads_from_the_linearised_to_the_real_network():
         at = [oracle.log_likelihood(weights, {"x": INPUTS, "y": np.full(15, y, np.float32)}) for y in (0.0, 1.0)]
         return np.asarray(at[1] - at[0]) + 0.5, oracle
 
-    linear, real = predicted(0.0)[0], predicted(1.0)[0]
+    flat, real = predicted(0.0)[0], predicted(1.0)[0]
     value, jacobian, _ = finite_differences()
-    np.testing.assert_allclose(linear, value + jacobian @ np.full(12, 0.5), atol=ROUNDING)
+    np.testing.assert_allclose(flat, value + jacobian @ np.full(12, 0.5), atol=ROUNDING)
     np.testing.assert_allclose(real, network(weights, INPUTS), atol=ROUNDING)
     halfway, oracle = predicted(0.5)
-    np.testing.assert_allclose(halfway, (linear + real) / 2, atol=ROUNDING)
+    np.testing.assert_allclose(halfway, (flat + real) / 2, atol=ROUNDING)
     assert oracle.log_evidence is None
-    assert np.abs(linear - real).max() > 0.1
+    assert np.abs(flat - real).max() > 0.1
 
 
 def test_several_outputs_are_one_example():

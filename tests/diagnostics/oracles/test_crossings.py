@@ -3,6 +3,8 @@
 import dataclasses
 from fractions import Fraction
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
@@ -61,6 +63,14 @@ def test_one_parameter_is_an_incomplete_gamma_function(order, prior_order):
 def test_draws_agree_with_the_answers(oracle, check):
     check.assert_draws(oracle)
     check.assert_evidence(oracle)
+
+
+def test_density_has_gradients_everywhere():
+    oracle = normal_crossing((1, 2, 0), 50.0, (0, 0, 2))
+    for position in ([0.0, 0.0, 0.5], [-0.5, 0.3, -0.2]):
+        x, y, z = position
+        expected = [-100 * x * y**4, -200 * x**2 * y**3, 2 / z]
+        np.testing.assert_allclose(jax.grad(oracle.log_density)(jnp.array(position)), expected, rtol=1e-5)
 
 
 def test_the_asymptotic_coefficient_would_be_noticed(check):

@@ -73,6 +73,24 @@ def test_one_hidden_unit_is_a_one_dimensional_integral():
     assert oracle.log_evidence == pytest.approx(np.log(sum(pieces)), abs=1e-6)
 
 
+def test_two_hidden_units_are_an_integral_over_a_triangle():
+    # Bartlett: A A^T = L L^T, with L11^2 ~ chi^2_3, L22^2 ~ chi^2_2, L21 ~ N(0, 1) for A of shape [2, 3]; smooth at this n.
+    n, outputs = 5.0, 4
+    nodes, weights = panel_rule(np.linspace(0, 12, 5))
+    first, second, across = nodes[:, None, None], nodes[:, None], nodes
+    density = first**2 * second * np.exp(-(first**2 + second**2 + across**2) / 2)
+    density = density * weights[:, None, None] * weights[:, None] * weights
+    determinant = 1 + n * (first**2 + second**2 + across**2) + n**2 * (first * second) ** 2
+    expected = np.log(np.sum(density * determinant ** (-outputs / 2)) / density.sum())
+    assert deep_linear((3, 2, outputs), n).log_evidence == pytest.approx(expected, abs=1e-6)
+
+
+def test_wide_layers_do_not_overflow():
+    # Regular but for the hidden layer: 60 singular values' worth of rows, each of two parameters.
+    oracle = deep_linear((60, 2, 60), 1e8)
+    assert oracle.excess_loss == pytest.approx(oracle.llc, rel=0.05)
+
+
 @pytest.mark.parametrize("widths", [(1, 1, 1), (2, 1, 2), (1, 2, 2), (2, 2, 2), (3, 2, 2), (2, 4, 3)])
 def test_excess_losses_tend_to_the_coefficient(widths):
     n = 1e14
