@@ -18,8 +18,8 @@ from samplers.types import Position
 
 NUM_BEADS = 17  # of a path, its ends among them
 BETWEEN = 4  # points on each piece at which the height of the final path is taken, lest a ridge lie between two beads
-NUM_RELAXATIONS = 150  # of a path; the lowest one on the way is kept
-RATE = 0.2  # of relaxation, in the metric of the minimum in which a path ends, whose curvatures are 1 there
+NUM_RELAXATIONS = 150  # of a path
+FIRST_RATE, GROWTH, SHRINKAGE = 0.5, 1.1, 0.5  # of relaxation, in the metric of the minimum in which a path ends
 FLATTEST = 1e-6  # of the largest curvature: flatter directions would make the metric's steps next to infinite
 
 
@@ -93,28 +93,32 @@ def _tops(target: Target) -> Callable[..., Float[Array, " pair"]]:
 def lowest_top(potential: Callable[[Float[Array, " d"]], Float[Array, ""]], straight: Float[Array, "bead d"]) -> Float[Array, ""]:
     """Return the height of the lowest path found between the ends of one: of that itself, and of what relaxation makes of it.
 
-    Beads fall along the gradient, at most as far as they are apart, and are spaced evenly again after each step.
+    Beads fall along the gradient, at most as far as they are apart, and are spaced evenly again after each step; a step that
+    lifts the path on average is taken back, and the next one is half as long.
     """
 
-    def top(path: Float[Array, "bead d"]) -> Float[Array, ""]:
-        return jnp.max(jax.vmap(potential)(path))
+    def heights(path: Float[Array, "bead d"]) -> Float[Array, " bead"]:
+        return jax.vmap(potential)(path)
 
-    def relax(path: Float[Array, "bead d"]) -> Float[Array, "bead d"]:
-        shift = -RATE * jax.vmap(jax.grad(potential))(path[1:-1])
+    def relaxed(path: Float[Array, "bead d"], rate: Float[Array, ""]) -> Float[Array, "bead d"]:
+        shift = -rate * jax.vmap(jax.grad(potential))(path[1:-1])
         length = jnp.linalg.norm(shift, axis=1, keepdims=True)
         spacing = jnp.linalg.norm(jnp.diff(path, axis=0), axis=1).mean()
         limit = jnp.minimum(1, spacing / jnp.maximum(length, jnp.finfo(length.dtype).tiny))
         return respaced(path.at[1:-1].add(shift * limit), NUM_BEADS)
 
-    def lower(carry: tuple[Any, Any, Any], _: None) -> tuple[tuple[Any, Any, Any], None]:
-        path, best, height = carry
-        path = relax(path)
-        now = top(path)
-        return (path, jnp.where(now < height, path, best), jnp.minimum(now, height)), None
+    def step(carry: tuple[Any, Any, Any], _: None) -> tuple[tuple[Any, Any, Any], None]:
+        path, rate, height = carry
+        new = relaxed(path, rate)
+        lower = heights(new).mean()
+        has_fallen = lower < height
+        rate = rate * jnp.where(has_fallen, GROWTH, SHRINKAGE)
+        return (jnp.where(has_fallen, new, path), rate, jnp.where(has_fallen, lower, height)), None
 
-    (_, best, _), _ = jax.lax.scan(lower, (straight, straight, top(straight)), length=NUM_RELAXATIONS)
+    start = (straight, jnp.asarray(FIRST_RATE, straight.dtype), heights(straight).mean())
+    (last, *_), _ = jax.lax.scan(step, start, length=NUM_RELAXATIONS)
     num_points = BETWEEN * (NUM_BEADS - 1) + 1
-    return jnp.minimum(top(respaced(straight, num_points)), top(respaced(best, num_points)))
+    return jnp.minimum(heights(respaced(straight, num_points)).max(), heights(respaced(last, num_points)).max())
 
 
 def respaced(path: Float[Array, "bead d"], num_points: int) -> Float[Array, "point d"]:
