@@ -115,10 +115,11 @@ def _fed_kernels(leaves: dict[str, Any], kernels: Sequence[str] | None) -> tuple
 def _mask(key: Key[Array, ""], position: Position, rate: Float[Array, ""], kernels: tuple[str, ...]) -> Position:
     """Switch units off; the units of each kernel on their own."""
     leaves = named(position)
+    scale = 1 / (1 - rate)  # XLA makes this product of a division on one device and not on several, which has other bits
     for name, kernel_key in zip(kernels, jax.random.split(key, len(kernels)), strict=True):
         kernel = leaves[name]
         is_on = jax.random.bernoulli(kernel_key, 1 - rate, (kernel.shape[-2], 1))
-        leaves[name] = kernel * is_on / (1 - rate).astype(kernel.dtype)
+        leaves[name] = kernel * jnp.where(is_on, scale, 0).astype(kernel.dtype)
     return nest(leaves)
 
 

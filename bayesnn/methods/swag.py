@@ -102,7 +102,8 @@ def _functions(first: int, period: int, rank: int) -> tuple[Gather, Any]:
 
     def add(path: Path, flat: Float[Array, " d"]) -> Path:
         count = path.num_positions + 1
-        mean = path.mean + (flat - path.mean) / count.astype(flat.dtype)
+        share = 1 / count  # XLA makes this product of a division on one device and not on several, which has other bits
+        mean = path.mean + (flat - path.mean) * share.astype(flat.dtype)
         squares = path.squares + (flat - path.mean) * (flat - mean)
         deviations = path.deviations
         if not isinstance(deviations, tuple):

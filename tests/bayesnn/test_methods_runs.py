@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 import bayesnn
+import samplers
 from bayesnn import config as c
 from bayesnn import data, likelihoods, models, priors
+from bayesnn.build import build_method
 from bayesnn.load import load_run
+from bayesnn.problem import network_problem
 from tests.bayesnn.conftest import EXPERIMENTS, command, interrupt_in
 from tests.bayesnn.test_execute import trees_are_equal
 
@@ -67,6 +70,32 @@ def test_a_run_counts_its_gradients_and_is_audited_as_an_approximation(sampler, 
     audited = cli("audit", approximated(sampler))
     assert audited.out.count("not applicable") >= 5
     assert audited.status == 0  # all draws are finite; nothing else is claimed of them
+
+
+SETTINGS = (
+    c.SWAG(rank=2, period=3, batch_size=32),
+    c.MeanFieldVI(batch_size=32),
+    c.Laplace(structure="kronecker", batch_size=32),
+    c.Laplace(structure="full", batch_size=32),
+    c.MCDropout(batch_size=32),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: s.kind)
+def test_draws_of_a_chain_have_the_same_bits_on_any_number_of_devices(settings):
+    what = bayesnn.posterior(models.mlp([4], 3), priors.gaussian(), likelihoods.categorical(), data.load("wine"))
+    problem = network_problem(what)
+    method = build_method(c.RunConfig(sampler=settings, warmup=c.WarmUp(steps=12)), problem)
+    key, positions = jax.random.key(1), what.init(jax.random.key(0), 3)
+
+    def draws(num_devices):
+        mesh = samplers.make_mesh(3, devices=jax.devices()[:num_devices])
+        fit = samplers.sample(key, method.first_kernel, positions, problem.batch, num_steps=12, save=None, mesh=mesh)
+        run = samplers.finish(method.warmup, fit.run)
+        return samplers.sample(key, method.kernel, positions, problem.batch, num_steps=5, run=run, mesh=mesh).draws
+
+    jax.tree.map(np.testing.assert_array_equal, draws(1), draws(3))
 
 
 def test_linearised_draws_predict_nothing_new(approximated, tmp_path, refused):
