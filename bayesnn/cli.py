@@ -6,28 +6,29 @@ import dataclasses
 import errno
 import itertools
 import os
+import re
 import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 from pydantic import ValidationError
-from tyro.conf import Positional, arg, subcommand
+from tyro.conf import arg
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from bayesnn import distributed
+from bayesnn.arguments import Command, Measure, Plan, PlanSuite, Processes, Run
 from bayesnn.config import UNIONS, Frozen, RunConfig, absolute_source, explain, parse
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.interrupts import ending_at_once
+from bayesnn.suite import SUITES
 
 DESCRIPTION = "Sample Bayesian posteriors of neural networks, and audit the draws. With --debug, errors say where they come from."
 SAMPLER = "Sample with this sampler of `bayesnn list`; --help after it shows its settings."
 FLAGS = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
 UNCHECKED = ConstructorRegistry()
-Folder = Annotated[Positional[Path], arg(metavar="FOLDER")]
-Folders = Annotated[Positional[tuple[Path, ...]], arg(metavar="[FOLDER ...]")]
 
 
 @UNCHECKED.struct_rule
@@ -47,189 +48,6 @@ def _unchecked(info: StructTypeInfo) -> StructConstructorSpec | None:
 
     construct.__doc__ = model.__doc__  # shown above its flags
     return StructConstructorSpec(construct, tuple(fields))
-
-
-@dataclasses.dataclass(frozen=True)
-class List:
-    """Show experiments, samplers, models, priors, likelihoods, data sets and claims, each with one line."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Processes:
-    """Processes that run one command together."""
-
-    distributed: bool = False
-    """Be one of several processes that run this same command on the devices of all; detected under Slurm, Open MPI, TPU, GKE."""
-    coordinator: str | None = None
-    """HOST:PORT at which the first of them listens, where they are not detected."""
-    num_processes: int | None = None
-    """Their number, likewise."""
-    process_id: int | None = None
-    """Which of them this is, from 0, likewise."""
-
-    def join(self) -> None:
-        """Join the other processes, if there are any."""
-        explicit = (self.coordinator, self.num_processes, self.process_id)
-        if not self.distributed:
-            if explicit != (None, None, None):
-                raise UsageError("--coordinator, --num-processes and --process-id need --distributed")
-            return
-        distributed.join(*explicit)
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Sample an experiment into a new folder. `bayesnn run NAME --help` shows every setting of NAME."""
-
-    experiment: Annotated[Positional[str], arg(metavar="EXPERIMENT")]
-    """A name of `bayesnn list`, or path/to/file.py:function."""
-    name: str = ""
-    """Folder below --runs; by default the experiment's name."""
-    runs: Path = Path("runs")
-    """Where run folders live."""
-    resume_if_exists: bool = False
-    """Continue the run if its folder exists: the same command then serves a job that may be restarted."""
-    add_chains: bool = False
-    """Add --chains more chains to the run if its folder exists; several jobs may do so at the same time."""
-    processes: Annotated[Processes, arg(name="")] = Processes()
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """Say what a run would cost, before anything runs. `bayesnn plan NAME --help` shows every setting of NAME."""
-
-    experiment: Positional[str]
-    """A name of `bayesnn list`, or path/to/file.py:function."""
-    hardware: str = "here"
-    """Named hardware, or `here`: draws are timed for a second on this machine."""
-    devices: int = 1
-    """Number of devices of the named hardware."""
-    efficiency: float = 0.3
-    """Share of their peak throughput that gradients reach: an assumption; small networks reach far less."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Resume:
-    """Continue a run from its last commit. Settings come from the folder alone."""
-
-    folder: Folder
-    """A run folder."""
-    accept_changed_code: bool = False
-    """Go on although the experiment's source has changed."""
-    processes: Annotated[Processes, arg(name="")] = Processes()
-
-
-@dataclasses.dataclass(frozen=True)
-class Audit:
-    """Judge a run. Exit status 0 when all required claims pass, 1 when one fails or is inconclusive, 2 when it could not run."""
-
-    folder: Folder
-    """A run folder."""
-    claims: tuple[str, ...] = ()
-    """Only these claims; all by default."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Report:
-    """Write report.html into the first folder, with the others beside it in the comparison."""
-
-    folders: Folders
-    """Run folders; the first is the subject."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Compare:
-    """Compare the predictions of runs with the first one, beside its own chain-to-chain noise floor."""
-
-    folders: Folders
-    """Two or more run folders on the same data."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Predict:
-    """Predict on new inputs with all draws of a run."""
-
-    folder: Folder
-    """A run folder."""
-    inputs: Annotated[Positional[Path], arg(metavar="INPUTS")]
-    """An .npz with an array `x` [point, feature] in original units."""
-    output: Path = Path("predictions.npz")
-    """Where predictions are written, in original units."""
-    accept_changed_code: bool = False
-    """Go on although the experiment's source has changed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Measure:
-    """Sample on from a finished run for what its draws do not tell. `bayesnn measure FOLDER NAME --help` shows all settings."""
-
-    folder: Folder
-    """A run folder."""
-    measure: Annotated[Positional[str], arg(metavar="NAME")]
-    """What to measure: a name of `bayesnn list`."""
-    accept_changed_code: bool = False
-    """Go on although the experiment's source has changed."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Data:
-    """Download a data set into BAYESNN_DATA, checked against its published hash: bayesnn data fetch NAME."""
-
-    action: Annotated[Positional[Literal["fetch"]], arg(metavar="fetch")]
-    """The one thing to do."""
-    name: Annotated[Positional[str], arg(metavar="NAME")]
-    """A data set of `bayesnn list` that is made of files, or notmnist."""
-
-
-@dataclasses.dataclass(frozen=True)
-class SaveReference:
-    """Save what a run predicts, and of which posterior, as a reference in one file."""
-
-    folder: Folder
-    """A run folder."""
-    output: Annotated[Positional[Path], arg(metavar="OUT")]
-    """A new .npz file."""
-
-
-@dataclasses.dataclass(frozen=True)
-class CompareReference:
-    """Rank runs by closeness to a reference, beside how close its own chains are to each other."""
-
-    paths: Annotated[Positional[tuple[str, ...]], arg(metavar="FOLDER [FOLDER ...] REFERENCE")]
-    """Run folders, then an .npz of `bayesnn reference save`, bdl-cifar10 or bdl-imdb."""
-    accept_differences: bool = False
-    """Go on although a run is of another posterior."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ShowReference:
-    """Print what is known of a reference."""
-
-    reference: Annotated[Positional[str], arg(metavar="REFERENCE")]
-    """An .npz of `bayesnn reference save`, bdl-cifar10 or bdl-imdb."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Reference:
-    """Save, show and compare with posterior references."""
-
-    action: Annotated[
-        Annotated[SaveReference, subcommand("save", prefix_name=False)]
-        | Annotated[CompareReference, subcommand("compare", prefix_name=False)]
-        | Annotated[ShowReference, subcommand("show", prefix_name=False)],
-        arg(name=""),
-    ]
-
-
-@dataclasses.dataclass(frozen=True)
-class Demo:
-    """Sample digits with HMC and SGLD, train an ensemble, audit, compare and report, in about three minutes."""
-
-    runs: Path = Path("runs")
-    """Where run folders live."""
-
-
-type Command = List | Run | Plan | Resume | Audit | Measure | Report | Compare | Reference | Predict | Data | Demo
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -258,18 +76,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    names = {command.__name__.lower(): command for command in Command.__value__.__args__}
+    names = {_typed(command): command for command in Command.__value__.__args__}
     if words and not words[0].startswith("-") and words[0] not in names:
         raise UsageError(f"unknown command {words[0]!r}{did_you_mean(words[0], names)}")
-    if words[:1] in (["run"], ["plan"]) and words[1:2] not in (["-h"], ["--help"]):
-        return _with_experiment(names[words[0]], words[1:])
-    if words[:1] == ["measure"] and not {"-h", "--help"} & set(words[1:3]):
-        return _with_measure(words[1:])
     union: Any = Command.__value__
-    command = tyro.cli(union, args=words or ["--help"], prog="bayesnn", description=DESCRIPTION, config=FLAGS[1:])
+    prog, asked = "bayesnn", words or ["--help"]
+    if words[:1] == ["plan"] and words[1:2] and words[1] in SUITES:
+        union, prog, asked = PlanSuite, "bayesnn plan", words[1:]
+    elif words[:1] in (["run"], ["plan"]) and words[1:2] not in (["-h"], ["--help"]):
+        return _with_experiment(names[words[0]], words[1:])
+    elif words[:1] == ["measure"] and not {"-h", "--help"} & set(words[1:3]):
+        return _with_measure(words[1:])
+    command = tyro.cli(union, args=asked, prog=prog, description=DESCRIPTION, config=FLAGS[1:])
     from bayesnn import commands
 
     return commands.HANDLERS[type(command).__name__](command)
+
+
+def _typed(command: type) -> str:
+    """Return a command as it is typed: AuditSuite is audit-suite."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", command.__name__).lower()
 
 
 def _with_experiment(command: type[Run | Plan], words: list[str]) -> int:

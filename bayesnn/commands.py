@@ -16,6 +16,8 @@ from bayesnn.errors import UsageError
 from bayesnn.launch import console, exit_status, prepare, resume, run, sample_into
 from bayesnn.run_folder import RunFolder
 from bayesnn.shard import write_atomically
+from bayesnn.suite import SUITES
+from bayesnn.suite.command import audit_suite, plan_suite
 
 if TYPE_CHECKING:
     from diagnostics.claims import Finding
@@ -63,6 +65,7 @@ def list_all() -> int:
     from diagnostics.standard import HEALTH
 
     sections = {
+        "suites": SUITES,
         "experiments": {name: describe(function) for name, function in EXPERIMENTS.items()},
         "samplers": {model.model_fields["kind"].default: describe(model) for model in config.UNIONS["sampler"]},
         "models": catalogue.MODELS,
@@ -240,6 +243,8 @@ HANDLERS: dict[str, Callable[..., int]] = {
     "Report": lambda c: report([RunFolder.open(path) for path in c.folders]),
     "Compare": lambda c: compare([RunFolder.open(path) for path in c.folders]),
     "Demo": lambda c: demo(c.runs),
+    "AuditSuite": lambda c: audit_suite(c.suite, c.scale, c.only, c.suites, only_plan=c.plan),
+    "PlanSuite": lambda c: plan_suite(c.suite, c.scale, c.hardware, c.devices, c.efficiency),
     "Data": lambda c: fetch_data(c.name),
     "Reference": lambda c: HANDLERS[type(c.action).__name__](c.action),
     "SaveReference": lambda c: save_reference(c.folder, c.output),

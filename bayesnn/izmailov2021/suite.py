@@ -50,7 +50,7 @@ def suite(scale: str) -> Suite:
         UsageError: An unknown scale.
     """
     if scale not in SCALES:
-        raise UsageError(f"unknown scale {scale!r}{did_you_mean(scale, SCALES)}; known are {', '.join(SCALES)}")
+        raise UsageError(f"unknown scale {scale!r}{did_you_mean(scale, SCALES)}")
     make, modules = SCALES[scale]
     chosen = make()
     return Suite("izmailov2021", chosen.name, chosen.description, tuple(module.plan(chosen) for module in modules))
