@@ -25,11 +25,12 @@ class Regions(NamedTuple):
     Attributes:
         names: One a region.
         classify: (position) -> index into `names`; traces under `jit` and `vmap`.
-        log_evidence: Log of the integral of prior x likelihood over each region, nats; minus infinity for an empty one.
-        standard_error: Of `masses`; 0 where they are exact.
+        log_evidence: Log of the integral of prior x likelihood over each region, nats; minus infinity for an empty one, NaN for
+            one whose integral is not known.
+        standard_error: Of `masses`; 0 where they are exact, NaN where they are not known.
         excess_loss: `Oracle.excess_loss` of the posterior restricted to each region; None if it is not known.
-        llc: Learning coefficient of each region; None if it is not known.
-        multiplicity: Of each region; None if it is not known.
+        llc: Learning coefficient of each region; None or NaN if it is not known.
+        multiplicity: Of each region; None or 0 if it is not known.
     """
 
     names: tuple[str, ...]
@@ -42,7 +43,7 @@ class Regions(NamedTuple):
 
     @property
     def masses(self) -> Float[np.ndarray, " region"]:
-        """Posterior probabilities, which add up to 1."""
+        """Posterior probabilities, which add up to 1; NaN if the integral over any region is not known."""
         relative = np.exp(self.log_evidence - self.log_evidence.max())
         return relative / relative.sum()
 

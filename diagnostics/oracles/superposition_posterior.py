@@ -75,7 +75,7 @@ def superposition(num_features: int, num_data: float, *, noise_scale: float = 1.
             np.array([*(laplace_log_evidence(kind, precision, prior_scale) for kind in kinds), np.nan]),
             standard_error=np.full(len(kinds) + 1, np.nan),
             llc=np.array([*(kind.llc for kind in kinds), np.nan]),
-            multiplicity=np.ones(len(kinds) + 1, int),
+            multiplicity=np.array([*[1] * len(kinds), 0]),
         ),
     )
 
