@@ -185,7 +185,8 @@ def _prepare(
         restricted = samplers.restrict(target, batch, centre, mask)
         target, batch, centre = restricted.target, restricted.batch, restricted.take(centre)
     target, batch = localise(target, batch, centre, how.localisation)
-    spectra = loss_spectra(key, target, batch, centre, batch_size=how.batch_size)
+    resolution = how.localisation / (target.num_data * max(betas))
+    spectra = loss_spectra(key, target, batch, centre, resolution=resolution, batch_size=how.batch_size)
     return _Around(target, batch, centre, baseline, how.localisation, betas, spectra)
 
 

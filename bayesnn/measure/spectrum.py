@@ -1,11 +1,13 @@
 r"""Spectra of the Hessian of the loss, by products with vectors alone.
 
 Lanczos' recursion from a vector v gives nodes and weights of a quadrature for :math:`v^T f(H) v`; averaged over random v, for the
-trace of f(H). Its vectors are not orthogonalised again: rounding makes copies of nodes that share a weight, so sums stay right,
-and memory does not grow with the order.
+trace of f(H). One node is held at 0, where singular models have most of their directions. The rule without that node bounds the
+number of directions stiffer than a localiser from the other side, so the recursion ends when the two agree. Its vectors are not
+orthogonalised again: rounding makes copies of nodes that share a weight, so sums stay right, and memory does not grow.
 
 References:
-    Golub & Meurant 2010, Matrices, Moments and Quadrature, chapters 6 and 11; Ubaru, Chen & Saad 2017, SIAM J. Matrix Anal. 38.
+    Golub & Meurant 2010, Matrices, Moments and Quadrature, chapters 6 (bounds, prescribed nodes) and 11; Ubaru, Chen & Saad 2017,
+    SIAM J. Matrix Anal. 38 (random vectors).
 """
 
 from __future__ import annotations
@@ -24,12 +26,16 @@ import samplers
 from diagnostics.learning import Spectrum
 from samplers import Batch, Target, Tempering
 
-# Up to so many scalars the Hessian is made whole and every sum is exact: 256 products cost no more than 8 probes of order 40.
+# Up to so many scalars the Hessian is made whole and every sum is exact: 256 products are the work of one or two recursions.
 DENSE = 256
-# Random vectors, and steps of the recursion: the trace of a smooth function of d directions is then known to sqrt(2 / 8 d).
-PROBES, ORDER = 8, 40
-# Minibatches whose gradients stand for all, and their size's share of the noise: a tenth at eight of them in many dimensions.
+# Random vectors: of d directions a trace is then known to sqrt(2 / d) of itself, over the square root of their number; two do from
+# some thousand directions on.
+PROBES, MIN_PROBES, PROBED = 8, 2, 8000
+# Minibatches whose gradients stand for all; in many dimensions each alone knows the noise.
 NOISE_PROBES = 8
+# The two rules are compared every so many steps, and must agree to this share, a fifth of what a verdict lets pass. That takes about
+# the square root of largest curvature over resolution in steps, which single precision limits to a thousand.
+CHECK_EVERY, AGREEMENT, MAX_ORDER = 10, 0.01, 600
 # A residual below this share of the largest coefficient is rounding: the recursion has found all it can.
 BREAKDOWN = 1e-6
 
@@ -48,7 +54,15 @@ class Spectra(NamedTuple):
     batch_noise: Spectrum | None
 
 
-def loss_spectra(key: Key[Array, ""], target: Target, batch: Batch, centre: PyTree, *, batch_size: int | None = None) -> Spectra:
+def loss_spectra(
+    key: Key[Array, ""],
+    target: Target,
+    batch: Batch,
+    centre: PyTree,
+    *,
+    resolution: float,
+    batch_size: int | None = None,
+) -> Spectra:
     """Compute the measures that `diagnostics.learning.predict_bias` needs.
 
     Args:
@@ -56,6 +70,7 @@ def loss_spectra(key: Key[Array, ""], target: Target, batch: Batch, centre: PyTr
         target: Whose likelihood is the loss; its prior does not count.
         batch: Its data.
         centre: Position of one chain.
+        resolution: Curvature that must be told from 0, nats an example: that of a localiser, gamma / (n beta).
         batch_size: Of minibatches drawn with replacement; None without.
     """
     flat, unravel = ravel_pytree(centre)
@@ -81,11 +96,12 @@ def loss_spectra(key: Key[Array, ""], target: Target, batch: Batch, centre: PyTr
     else:
 
         def measure(starts: list[Array]) -> Spectrum:
-            parts = [lanczos(lambda v: product(centre, batch, v), unravel(v)) for v in starts]
+            parts = [lanczos(lambda v: product(centre, batch, v), unravel(v), resolution) for v in starts]
             return Spectrum(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
-        signs = [jax.random.rademacher(k, flat.shape, flat.dtype) for k in jax.random.split(probe_key, PROBES)]
-        trace = measure([sign / np.sqrt(PROBES) for sign in signs])
+        num_probes = int(np.clip(PROBED // flat.size, MIN_PROBES, PROBES))
+        signs = [jax.random.rademacher(k, flat.shape, flat.dtype) for k in jax.random.split(probe_key, num_probes)]
+        trace = measure([sign / np.sqrt(num_probes) for sign in signs])
     return Spectra(trace, measure([slope]), measure(noise) if noise else None)
 
 
@@ -94,17 +110,20 @@ def largest_curvature(key: Key[Array, ""], target: Target, batch: Batch, positio
     flat, unravel = ravel_pytree(position)
     product, _ = _products(target)
     start = unravel(jax.random.normal(key, flat.shape, flat.dtype))
-    nodes = lanczos(lambda v: product(position, batch, v), start, order=min(order, flat.size))[0]
+    nodes = lanczos(lambda v: product(position, batch, v), start, max_order=min(order, flat.size)).nodes
     return float(np.max(nodes))
 
 
-def lanczos(product: Callable[[PyTree], PyTree], start: PyTree, order: int = ORDER) -> Spectrum:
-    """Return the spectral measure of a symmetric operator seen from a vector.
+def lanczos(
+    product: Callable[[PyTree], PyTree], start: PyTree, resolution: float = 0.0, *, max_order: int = MAX_ORDER
+) -> Spectrum:
+    """Return the spectral measure of a positive operator seen from a vector.
 
     Args:
         product: v -> H v.
         start: v, of any length.
-        order: Steps, and nodes.
+        resolution: Eigenvalue that must be told from 0; with 0 the recursion goes on to `max_order`.
+        max_order: Steps at most.
 
     Returns:
         Nodes, and weights that add up to the squared length of v; all NaN if the operator is not finite.
@@ -116,19 +135,43 @@ def lanczos(product: Callable[[PyTree], PyTree], start: PyTree, order: int = ORD
     before, beta = jax.tree.map(jnp.zeros_like, start), 0.0
     diagonal: list[float] = []
     beside: list[float] = []
-    for _ in range(order):
+    while True:
         residual, alpha = _advance(product(vector), vector, before, beta)
         diagonal.append(float(alpha))
         beta = float(jnp.sqrt(_dot(residual, residual)))
         if not np.isfinite([diagonal[-1], beta]).all():
             return Spectrum(np.full(1, np.nan), np.full(1, np.nan))
         if beta <= BREAKDOWN * max(map(abs, [*diagonal, *beside])):
-            break
+            return _rule(diagonal, beside, length)
+        is_last = len(diagonal) >= max_order
+        if is_last or (resolution > 0 and len(diagonal) % CHECK_EVERY == 0):
+            free = _rule(diagonal, beside, length)
+            held = _rule_with_zero(diagonal, [*beside, beta], float(free.nodes[0]), length)
+            above, below = (_count(measure, resolution) for measure in (free, held))
+            if is_last or abs(above - below) <= AGREEMENT * above:
+                return held
         beside.append(beta)
         before, vector = vector, jax.tree.map(lambda x, beta=beta: x / beta, residual)
-    beside = beside[: len(diagonal) - 1]
+
+
+def _rule(diagonal: list[float], beside: list[float], length: float) -> Spectrum:
+    """Return the quadrature of a tridiagonal matrix."""
     nodes, vectors = np.linalg.eigh(np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1))
     return Spectrum(nodes, length**2 * vectors[0] ** 2)
+
+
+def _rule_with_zero(diagonal: list[float], beside: list[float], smallest: float, length: float) -> Spectrum:
+    """Return the quadrature of one node more, which lies below 0 by no more than what rounding makes of the smallest node."""
+    zero = 2 * min(smallest, 0.0) - BREAKDOWN * max(map(abs, [*diagonal, *beside]))
+    matrix = np.diag(diagonal) + np.diag(beside[:-1], 1) + np.diag(beside[:-1], -1) - zero * np.eye(len(diagonal))
+    last = beside[-1] ** 2 * np.linalg.solve(matrix, np.eye(len(diagonal))[-1])[-1]
+    return _rule([*diagonal, zero + last], beside, length)
+
+
+def _count(measure: Spectrum, resolution: float) -> float:
+    """Return the weight of nodes above the resolution, those near it in part."""
+    nodes = np.maximum(measure.nodes, 0)
+    return float(measure.weights @ (nodes / np.maximum(nodes + resolution, np.finfo(float).tiny)))
 
 
 @jax.jit

@@ -73,8 +73,8 @@ def estimate_all(draws: LossDraws, sampling: Sampling | None = None) -> dict[str
         sampling: Adds the form `corrected`: the mean form less the predicted biases.
 
     Returns:
-        `mean` and `variance` at the first temperature; `two_temperature` of the first and the last; `slope` of three or more, where
-        losses change; `wbic`, nats, where the first temperature is 1 / log n; `corrected`.
+        `mean` and `variance` at the first temperature; `two_temperature` of the first and the last; `slope` of three or more,
+        where losses change; `wbic`, nats, where the first temperature is 1 / log n; `corrected`.
 
     Raises:
         ValueError: All chains are lost.
