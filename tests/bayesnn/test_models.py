@@ -97,8 +97,13 @@ def test_the_mlp_refuses_what_it_cannot_be():
         models.mlp([5], 2, "slu")
     with pytest.raises(ValueError, match="at least one unit, got widths=\\(5, 0\\)"):
         models.mlp([5, 0], 2)
-    with pytest.raises(ValueError, match=r"shape \(2, 3, 3\); flatten"):
-        models.mlp([5], 2).init(jax.random.key(0), np.zeros((2, 3, 3)))
+
+
+def test_the_mlp_flattens_images():
+    images = np.random.default_rng(3).normal(size=(2, 4, 3, 2)).astype(np.float32)
+    model = models.mlp([5], 2)
+    params = model.init(jax.random.key(0), images)
+    np.testing.assert_array_equal(model.apply(params, images), model.apply(params, images.reshape(2, 24)))
 
 
 def test_nnx_weights_become_one_plain_dict_and_back():

@@ -154,6 +154,13 @@ def test_a_convolution_has_the_covariance_of_its_patches():
     np.testing.assert_allclose(prior.log_prob(params, prior.constants(params)), expected, rtol=2e-5)
 
 
+def test_a_fully_connected_layer_has_the_covariance_of_all_pixels():
+    images = np.random.default_rng(6).normal(size=(50, 2, 2, 1)).astype(np.float32)
+    of_images, of_rows = (priors.empirical_covariance(x, priors.gaussian()) for x in (images, images.reshape(50, 4)))
+    params = random_params()
+    assert of_images.log_prob(params, of_images.constants(PARAMS)) == of_rows.log_prob(params, of_rows.constants(PARAMS))
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
