@@ -15,11 +15,11 @@ from rich.table import Table
 
 import samplers
 from bayesnn.build import build_method, build_problem
-from bayesnn.config import RunConfig
+from bayesnn.config import APPROXIMATIONS, RunConfig
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.problem import Problem
 from bayesnn.progress import duration
-from samplers import Target
+from samplers import Kernel, Target
 
 
 class Device(NamedTuple):
@@ -130,7 +130,10 @@ def make_plan(config: RunConfig, hardware: str = HERE, devices: int = 1, efficie
 
 def gradients_of_run(config: RunConfig, problem: Problem) -> float:
     """Return the full-data gradients of a run, all chains, warm-up included; NaN where the sampler decides."""
-    return config.chains * (config.draws * config.thin + _warmup_steps(config)) * _gradients_a_step(config, problem)
+    a_step = _gradients_a_step(config, problem)
+    fitted = isinstance(config.sampler, APPROXIMATIONS)  # whose cost is the fit, and whose draws cost nothing
+    a_warmup_step = _counted_gradients(build_method(config, problem).first_kernel, problem) if fitted else a_step
+    return config.chains * (config.draws * config.thin * a_step + _warmup_steps(config) * a_warmup_step)
 
 
 def _warmup_steps(config: RunConfig) -> float:
@@ -189,7 +192,12 @@ def _gradients_a_step(config: RunConfig, problem: Problem) -> float:
         return max(most, 1.0) * (2 if config.sampler.kind == "adjusted-mclmc" else 1)
     if config.sampler.kind == "nuts":
         return float("nan")
-    key = jax.random.key(0)
+    return _counted_gradients(kernel, problem)
+
+
+def _counted_gradients(kernel: Kernel, problem: Problem) -> float:
+    """Count the gradients of a kernel's first step."""
+    key, tuning = jax.random.key(0), kernel.initial_tuning
 
     def cost(position: Any) -> Any:
         state = kernel.init(key, position, problem.batch, tuning)
