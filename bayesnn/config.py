@@ -239,7 +239,7 @@ type Prior = Annotated[
 type Likelihood = Annotated[Categorical | Augmented | GaussianNoise | Heteroscedastic | Imported, Field(discriminator="kind")]
 
 
-STARTS = ("prior", "model")
+STARTS = ("prior", "model", "map", "pathfinder")
 # Settings that a density of the user's own has no use for.
 NETWORK = ("data", "model", "prior", "likelihood", "likelihood_temperature", "start", "microbatch", "data_blocks", "test_points")
 
@@ -261,7 +261,8 @@ class RunConfig(Frozen):
     likelihood_temperature: PositiveFloat = 1.0
     """Tempers the likelihood alone."""
     start: str = "prior"
-    """Where chains begin: `prior`, `model` (its own initialisation), a file of weights (npz or orbax), or a run folder."""
+    """Where chains begin: `prior`, `model` (its own initialisation), `map` (1000 steps up from the prior), `pathfinder` (a draw
+    near the best point of L-BFGS from the prior; small networks), a file of weights (npz or orbax), or a run folder."""
     chains: PositiveInt = 4
     """Chains; four or more let R-hat see disagreement."""
     draws: PositiveInt = 200

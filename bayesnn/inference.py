@@ -70,7 +70,7 @@ def sample(
         draws: Draws kept of each chain.
         warmup: Steps before the first draw, or a `WarmUp` with more to say.
         thin: Steps for each draw kept.
-        start: "prior", "model", or a file of weights.
+        start: "prior", "model", "map", "pathfinder", or a file of weights (`RunConfig.start`).
 
     Raises:
         UsageError: Settings that do not fit the problem.

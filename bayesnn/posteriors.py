@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -40,6 +40,7 @@ from bayesnn.likelihoods import Likelihood
 from bayesnn.models import AnyModel, Model, Params, as_model, layer_sizes, named, nest
 from bayesnn.priors import Prior
 from samplers import Batch, Save, Target, Tempering
+from samplers.blocks import map_blocks
 
 type Start = Literal["prior", "model"]
 STARTS = ("prior", "model")
@@ -100,6 +101,14 @@ class Posterior:
         """
         if start not in STARTS:
             raise ValueError(f"unknown start {start!r}{did_you_mean(start, STARTS)}")
+        return self._starts[start](key, jnp.arange(num_chains))
+
+    @functools.cached_property
+    def _starts(self) -> dict[str, Callable[..., Params]]:
+        """Compiled programs by start, kept so that nothing compiles twice."""
+        return {start: jax.jit(functools.partial(self._begin, start)) for start in STARTS}
+
+    def _begin(self, start: str, key: Key[Array, ""], chains: Array) -> Params:
         params, extra = self.form.split(self.like)
         inputs = _example(self.dataset)
 
@@ -109,7 +118,7 @@ class Posterior:
             position = begun | self.likelihood.extra_prior.sample(extra_key, extra)
             return jax.tree.map(lambda x, like: jnp.asarray(x, like.dtype), position, self.like)
 
-        return jax.jit(jax.vmap(one))(jnp.arange(num_chains))
+        return map_blocks(one, 1, chains)  # a vmap of another width would give other last bits
 
     def functions(self, position: Params, x: Float[Array, "point ..."]) -> dict[str, Array]:
         """Return what one position predicts.

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.flatten_util import ravel_pytree
 
 import samplers
@@ -18,6 +19,9 @@ from bayesnn.posteriors import Posterior
 from bayesnn.weights import load_positions
 from diagnostics.units import to_json
 from samplers import Batch, Save, Target, Tempering
+
+# Of the climb from the prior to a MAP start: full-batch Adam at the learning rate that the Optimise settings begin with.
+MAP_STEPS, MAP_LEARNING_RATE = 1000, 1e-2
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ def network_problem(posterior: Posterior, test_points: int | None = None) -> Pro
     def init(key: Any, num_chains: int, start: str) -> Any:
         if start == "prior" or start == "model":
             return posterior.init(key, num_chains, start)  # type: ignore[arg-type]  # mypy does not narrow to literals
+        if start == "map" or start == "pathfinder":
+            begun = posterior.init(key, num_chains, "prior")
+            return (_climbed if start == "map" else _found)(key, posterior, begun, num_chains)
         return load_positions(Path(start), posterior.init(key, num_chains, "model"))
 
     dataset = posterior.dataset
@@ -82,6 +89,20 @@ def _symmetries(posterior: Posterior) -> dict[str, str]:
     """Return what the network declares, for audits, which see no network."""
     architecture = posterior.model.symmetries(posterior.form.split(posterior.like)[0])
     return {"architecture": to_json(architecture)} if architecture else {}
+
+
+def _climbed(key: Any, posterior: Posterior, positions: Any, num_chains: int) -> Any:
+    """Return the ends of Adam's ways up the posterior density from these positions."""
+    adam = optax.adam(optax.cosine_decay_schedule(MAP_LEARNING_RATE, MAP_STEPS))
+    kernel = samplers.optimise(posterior.target, adam, tempering=posterior.tempering)
+    climbed = samplers.sample(key, kernel, positions, posterior.batch, num_steps=MAP_STEPS, save=None, throw=False)
+    return jax.tree.map(np.asarray, climbed.run.state.position)
+
+
+def _found(key: Any, posterior: Posterior, positions: Any, num_chains: int) -> Any:
+    # No chain has the key 2^32 - 1, from which nothing else is drawn.
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 2**32 - 1), jnp.arange(num_chains))
+    return samplers.pathfinder_starts(keys, posterior.target, positions, posterior.batch, tempering=posterior.tempering)
 
 
 def density_problem(logdensity: Callable[[Any], Any], position: Any, *, temperature: float = 1.0) -> Problem:

@@ -27,6 +27,7 @@ from samplers.schedules import Schedule, constant, cyclical, polynomial
 from samplers.sghmc import sghmc
 from samplers.sgld import sgld
 from samplers.sgnht import sgnht
+from samplers.starts import pathfinder_starts
 from samplers.targets import centred, from_logdensity, log_density, log_density_terms, pad_batch
 from samplers.tempered_smc import ParticleState, tempered_smc
 from samplers.types import Batch, Fold, Health, Info, Kernel, PerChain, Result, Run, Sampler, Save, Target, Tempering, num_params
@@ -90,6 +91,7 @@ __all__ = [
     "optimise",
     "pad_batch",
     "parallel_tempering",
+    "pathfinder_starts",
     "place_batch",
     "polynomial",
     "processes",
