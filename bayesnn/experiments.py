@@ -68,9 +68,23 @@ def diabetes_hmc() -> RunConfig:
     return yacht_hmc().model_copy(update={"data": Data(name="diabetes"), "model": MLP(widths=(20,))})
 
 
+def diabetes_tanh() -> RunConfig:
+    """Diabetes, MLP 10-8-2 of tanh, 106 weights, 10 chains of full-batch HMC: small enough to weigh its regions."""
+    return RunConfig(
+        data=Data(name="diabetes"),
+        model=MLP(widths=(8,), activation="tanh"),
+        prior=GaussianPrior(scale=1.0),
+        likelihood=Heteroscedastic(),
+        sampler=HMC(step_size=0.02, max_num_steps=300),
+        warmup=WarmUp(steps=100),
+        chains=10,
+        draws=200,
+    )
+
+
 EXPERIMENTS: dict[str, Callable[[], RunConfig]] = {
     function.__name__.replace("_", "-"): function
-    for function in (digits_hmc, digits_nuts, digits_sgld, digits_ensemble, digits_map, yacht_hmc, diabetes_hmc)
+    for function in (digits_hmc, digits_nuts, digits_sgld, digits_ensemble, digits_map, yacht_hmc, diabetes_hmc, diabetes_tanh)
 }
 
 
