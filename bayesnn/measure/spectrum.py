@@ -28,13 +28,13 @@ from samplers import Batch, Target, Tempering
 
 # Up to so many scalars the Hessian is made whole and every sum is exact: 256 products are the work of one or two recursions.
 DENSE = 256
-# Random vectors: of d directions a trace is then known to sqrt(2 / d) of itself, over the square root of their number; two do from
-# some thousand directions on.
+# Random vectors: with d directions they know a trace to sqrt(2 / d) of itself over the square root of their number, so that two
+# are enough from some thousand directions on.
 PROBES, MIN_PROBES, PROBED = 8, 2, 8000
 # Minibatches whose gradients stand for all; in many dimensions each alone knows the noise.
 NOISE_PROBES = 8
-# The two rules are compared every so many steps, and must agree to this share, a fifth of what a verdict lets pass. That takes about
-# the square root of largest curvature over resolution in steps, which single precision limits to a thousand.
+# The two rules are compared every so many steps, and must agree to this share, a fifth of what a verdict lets pass. That takes
+# about the square root of largest curvature over resolution in steps, which single precision limits to a thousand.
 CHECK_EVERY, AGREEMENT, MAX_ORDER = 10, 0.01, 600
 # A residual below this share of the largest coefficient is rounding: the recursion has found all it can.
 BREAKDOWN = 1e-6
