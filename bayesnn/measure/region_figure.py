@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 VISITS, MASSES = "#1b6ca8", ("#d1802f", "#8a5a9e", "#4f8f4f", "#777777")
 MOST_NAMES = 8  # regions whose transitions are written out in numbers
+HEADROOM = 1.3  # above the bars and curves, for the legend
 WIDTH, HEIGHT = 12.0, 3.8  # inches
 
 
@@ -57,8 +58,8 @@ def _draw_shares(axes: Axes, table: xr.Dataset) -> None:
     if "prior_volume" in table:
         axes.plot(place, table["prior_volume"], "_", color="0.4", markersize=18, label="prior volume")
     axes.set_xticks(place, names)
-    axes.set(xlabel="region", ylabel="share", ylim=(0, None))
-    axes.legend(frameon=False, fontsize="small")
+    axes.set(xlabel="region", ylabel="share", ylim=(0, HEADROOM * axes.get_ylim()[1]))
+    axes.legend(frameon=False, fontsize="small", loc="upper left", ncols=2)
     axes.set_title("Are regions visited by their mass?\n(95 % intervals)", loc="left", size="medium")
     axes.spines[["top", "right"]].set_visible(False)
 
@@ -88,8 +89,8 @@ def _draw_lengths(axes: Axes, table: xr.Dataset) -> None:
         axes.axhline(float(row["mass"]), color=colour, linestyle="--", linewidth=1.2, label=f"mass, {estimator}")
         axes.axhspan(float(row["mass_lower"]), float(row["mass_upper"]), color=colour, alpha=0.15, linewidth=0)
     axes.set_xscale("log")
-    axes.set(xlabel="first draws of each chain", ylabel=f"share in region {name}", ylim=(-0.03, 1.03))
-    axes.legend(frameon=False, fontsize="small")
+    axes.set(xlabel="first draws of each chain", ylabel=f"share in region {name}", ylim=(-0.03, HEADROOM))
+    axes.legend(frameon=False, fontsize="small", loc="upper left", ncols=2)
     axes.set_title(
         "Does the share depend on the run's length?\n(a chain that never leaves keeps its start)", loc="left", size="medium"
     )

@@ -53,7 +53,7 @@ def particles_of(oracle, seed=2, particles=PARTICLES, moves=5):
     return found, regions.masses_from_weights("tempered SMC", labels, found.log_weights, found.log_evidence, count)
 
 
-def ladders_of(oracle, seed=3, rungs=10, warmup=400, draws=2000):
+def ladders_of(oracle, seed=13, rungs=10, warmup=400, draws=1000):
     """Ladders, the labels of their coldest rungs, and the masses by them."""
     target, batch = target_of(oracle)
     starts = oracle.draw_prior(jax.random.key(seed), SYSTEMS)
@@ -88,9 +88,9 @@ def test_hmc_never_passes_where_it_is_stuck(well):
         "light": jnp.full((CHAINS, 1), -1.0),
         "posterior": well.draw(jax.random.key(5), CHAINS),
     }
-    # Leapfrog is stable in the left well up to a step of 2 / sqrt(32 n) = 0.035; larger ones throw chains across the barrier.
+    # Steep walls: leapfrog is stable everywhere only at small steps, and what is unstable throws chains across the barrier.
     for name, start in starts.items():
-        labels = visits(well, hmc(0.02, 0.3), start, 1000)[:, 50:]  # the first steps fall from the prior into a well
+        labels = visits(well, hmc(0.01, 0.15), start, 1000)[:, 50:]  # the first steps fall from the prior into a well
         assert (labels == labels[:, :1]).all(), name  # they are stuck
         finding = regions.regions_visited_by_mass(labels, [exact(well)])
         assert finding.verdict in ("fail", "inconclusive"), f"{name}: {finding.note}"
@@ -103,8 +103,8 @@ def test_hmc_never_passes_where_it_is_stuck(well):
 def test_tempering_finds_the_masses_and_repairs_the_visits(well, roads):
     (_, by_particles), (ladders, labels, by_ladders) = roads
     for masses in (by_particles, by_ladders):
-        units, most = regions.agreement(masses, exact(well))
-        assert units < most, masses
+        # Errors are widened for 8 systems: 4 of them have probability 0.002 by Student's t.
+        assert regions.agreement(masses, exact(well))[0] < 4, masses
     assert ladders.round_trips.min() > 10
     assert regions.regions_mix(labels, 2).verdict == "pass"
     finding = regions.regions_visited_by_mass(labels, [by_particles, by_ladders])

@@ -14,6 +14,8 @@ from bayesnn import data, likelihoods, models, priors
 from bayesnn.measure.barriers import barriers, respaced
 from bayesnn.measure.classify import by_functions, by_minima, by_own, copies_near, find_minima
 from bayesnn.measure.gradient_flow import flow_to_minima
+from bayesnn.measure.region_figure import region_figure
+from diagnostics import regions
 from samplers import Tempering
 
 TEMPERING = Tempering.at()
@@ -144,6 +146,20 @@ def test_a_classifier_of_ones_own_is_checked(curve, tmp_path):
     np.testing.assert_array_equal(labels, np.asarray(positions["layer_1"]["bias"])[:, 0] > 0)
     with pytest.raises(bayesnn.UsageError, match="integers from 0 to 1"):
         by_own(f"{own}:wrong", 2).label(positions)
+
+
+def test_the_figure_shows_what_the_table_holds():
+    rng = np.random.default_rng(0)
+    labels = rng.choice(3, p=[0.6, 0.3, 0.1], size=(8, 200))
+    masses = [regions.masses_from_systems(name, rng.dirichlet([60, 30, 10], 8)) for name in ("smc", "pt")]
+    table = regions.regions_table(labels, masses, prior_volume=np.full(3, 1 / 3))
+    shares, transitions, lengths = region_figure(table, "A run").axes
+    bars = [bar.get_height() for container in shares.containers for bar in getattr(container, "patches", ())]
+    np.testing.assert_array_equal(bars, [*table["visit_share"].values, *table["mass"].values.ravel()])
+    np.testing.assert_array_equal(transitions.images[0].get_array(), table["transition"])
+    curves = [line.get_ydata() for line in lengths.lines if len(line.get_ydata()) == table.sizes["length"]]
+    np.testing.assert_array_equal(curves[-1], table["share_by_length"].isel(region=0).mean("chain"))
+    assert all(axes.get_title(loc="left") for axes in (shares, transitions, lengths))
 
 
 @pytest.mark.parametrize("measure", ["basins", "evidence"])

@@ -252,3 +252,17 @@ def test_resampled_visits_are_of_whole_chains(rng):
     assert len(found) == NUM_RESAMPLES
     # Eight stuck chains: sd of a share is 0.5 / sqrt(7), widened by Student's t; good to 1 / sqrt(2000) of itself.
     assert found[:, 0].std() == pytest.approx(0.5 / np.sqrt(7) * 2.365 / 1.96, rel=4 / np.sqrt(2 * NUM_RESAMPLES))
+
+
+def test_table_holds_visits_and_masses_side_by_side(rng):
+    labels, masses = jumping(rng, MASS), two_methods(rng)
+    table = regions.regions_table(labels, masses, prior_volume=np.full(3, 1 / 3), starts=np.arange(8) % 2, names=["a", "b", "c"])
+    np.testing.assert_array_equal(table["visit_share"], regions.visit_shares(labels, 3).mean(0))
+    np.testing.assert_array_equal(table["mass"].sel(estimator="smc"), masses[0].share)
+    for name in ("visit", "mass"):
+        value = table["visit_share" if name == "visit" else "mass"]
+        assert ((table[f"{name}_lower"] < value) & (value < table[f"{name}_upper"])).all()
+    assert table.sizes == {"region": 3, "chain": 8, "estimator": 2, "to": 3, "start": 2, "length": table.sizes["length"]}
+    np.testing.assert_allclose(table["first_entry"].sum("region"), 1, rtol=1e-12)  # rounding of quotients
+    with pytest.raises(ValueError, match="at least one method"):
+        regions.regions_table(labels, [])
