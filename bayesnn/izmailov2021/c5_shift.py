@@ -6,8 +6,9 @@ training inputs do not vary (EmpCov: the inputs' empirical covariance in the fir
 Compared: log density of the labels of corrupted test images at intensity 5, nats a point, averaged over the corruptions; the
 interval resamples corruptions, points and seeds of SGD. By corruption and intensity beside it.
 
-Decides: *shift* is supported if HMC loses to SGD at intensity 5, and contradicted if it gains; *mechanism* is supported if the
-EmpCov prior gains over the independent one at intensity 5, and contradicted if it loses.
+Decides: *null* is supported if HMC's weights along input directions without training data have the prior's spread; *shift* is
+supported if HMC loses to SGD at intensity 5, and contradicted if it gains; *mechanism* is supported if the EmpCov prior gains over
+the independent one at intensity 5, and contradicted if it loses.
 
 References:
     Izmailov et al. 2021, section 8; Izmailov et al. 2021b, arXiv 2106.11905.
@@ -24,13 +25,16 @@ from jaxtyping import Float
 from bayesnn.config import EmpiricalCovariancePrior
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
+from diagnostics.claims import Finding
 from diagnostics.estimates import Estimate
 from diagnostics.hypotheses import gain_sentence, hypothesis, paired_gain, paired_group_gain, superiority
 
 TITLE = "Bayesian networks predict poorly under domain shift"
 SOURCE = "Izmailov et al. 2021, section 8; 2021b"
 CLEAN = "clean"
-MEASURES: Mapping[str, Mapping[str, object]] = {"shift": {}}
+SHIFT: Mapping[str, Mapping[str, object]] = {"shift": {}}
+# What the weights along directions without data say of the posterior.
+DIRECTIONS: Mapping[str, Mapping[str, object]] = {"directions": {}}
 
 
 def plan(scale: Scale) -> Hypothesis:
@@ -41,8 +45,12 @@ def plan(scale: Scale) -> Hypothesis:
         "sgd": world.optimised(scale.seeds),
         "empcov": world.vary(prior=EmpiricalCovariancePrior(scale=world.prior_scale)),
     }
-    runs = {name: Planned(config, MEASURES, measure_seconds=20.0) for name, config in configs.items()}
-    return Hypothesis("C5", TITLE, SOURCE, __doc__ or "", runs, {"C5 shift": judge_shift, "C5 mechanism": judge_mechanism})
+    runs = {
+        name: Planned(config, {**SHIFT, **(DIRECTIONS if name == "hmc" else {})}, measure_seconds=20.0)
+        for name, config in configs.items()
+    }
+    claims = {"C5 shift": judge_shift, "C5 null": judge_null, "C5 mechanism": judge_mechanism}
+    return Hypothesis("C5", TITLE, SOURCE, __doc__ or "", runs, claims)
 
 
 def judge_shift(trees: Mapping[str, xr.DataTree]) -> Judgement:
@@ -53,6 +61,21 @@ def judge_shift(trees: Mapping[str, xr.DataTree]) -> Judgement:
     rows = by_intensity(hmc, sgd, by_chain=True) | by_corruption(hmc, sgd, by_chain=True)
     exhibit = Exhibit("Log density gained by HMC over SGD; left of zero SGD predicts better.", "nats a point", rows)
     return Judgement(hypothesis("C5 shift", superiority(loss), loss, note, 0.0), (exhibit,))
+
+
+def judge_null(trees: Mapping[str, xr.DataTree]) -> Judgement:
+    """Ask whether weights along input directions without training data have the spread of their prior."""
+    found = next(
+        Finding.from_dict(one) for one in trees["hmc"]["directions"].attrs["findings"] if one["claim"] == "null-directions"
+    )
+    verdict = {"pass": "supported", "fail": "contradicted"}.get(found.verdict, found.verdict)
+    finding = Finding("C5 null", "hypothesis", verdict, found.value, found.interval, found.bound, found.note)
+    if found.value is None or found.interval is None:
+        return Judgement(finding)
+    rows = {"mean square over the prior's variance": Estimate(found.value, *found.interval)}
+    return Judgement(
+        finding, (Exhibit("Weights along directions without data; at 1 they are prior draws.", "ratio", rows, (1.0,)),)
+    )
 
 
 def judge_mechanism(trees: Mapping[str, xr.DataTree]) -> Judgement:

@@ -151,17 +151,17 @@ def laptop() -> Scale:
         likelihood=Heteroscedastic(),
         sampler=HMC(step_size=0.005, max_num_steps=300),
     )
-    few = {"warmup": WarmUp(steps=30), "draws": 60, "chains": 2, "test_points": 500}
+    few = {"warmup": WarmUp(steps=20), "draws": 40, "chains": 2, "test_points": 300}
     images = like(
         data=Data(name="mnist", num_train=200, size=16),
         model=ResNet(depth=8, width=4),
-        sampler=HMC(step_size=0.003, max_num_steps=60),
+        sampler=HMC(step_size=0.003, max_num_steps=50),
         **few,
     )
     reviews = like(
         data=Data(name="imdb", num_train=200),
         model=CNNLSTM(vocabulary=1000, embedding=8, filters=8, units=8),
-        sampler=HMC(step_size=0.003, max_num_steps=60),
+        sampler=HMC(step_size=0.003, max_num_steps=50),
         **few,
     )
     sgd = Optimise(optimiser="sgd", learning_rate=0.1, batch_size=100)

@@ -43,12 +43,12 @@ def execute_suite(suite: Suite, folder: SuiteFolder, budget: Budget, console: Co
         began = time.monotonic()
         if not _complete(folder, name, planned[name], console):
             return False
-        console.print(f"  {(name in folder.failures and 'failed') or 'done'} after {duration(time.monotonic() - began)}")
+        console.print(f"  {'failed' if name in folder.failures else 'done'} after {duration(time.monotonic() - began)}")
     return True
 
 
 def _is_complete(folder: SuiteFolder, name: str, planned: Planned) -> bool:
-    return name not in folder.failures and folder.run_path(name).exists() and folder.is_complete(name, planned)
+    return name not in folder.failures and folder.is_complete(name, planned)
 
 
 def _complete(folder: SuiteFolder, name: str, planned: Planned, console: Console) -> bool:
@@ -64,16 +64,25 @@ def _complete(folder: SuiteFolder, name: str, planned: Planned, console: Console
             state = "complete"
         if state != "complete":
             return False
-        for measure, settings in folder.missing_measures(name, planned).items():
-            _measure(RunFolder.open(folder.run_path(name)), measure, settings, console)
     except Exception as error:  # whatever goes wrong in one run is reported with it, and must not end the others
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
-        folder.record_failure(name, f"{kind}{reason}"[:MAX_REASON])
-        console.print(f"  failed: {kind}{reason}", markup=False)
+        _record(folder, name, error, console)
         return True
     folder.record_failure(name, None)
+    for measure, settings in folder.missing_measures(name, planned).items():
+        try:
+            _measure(RunFolder.open(folder.run_path(name)), measure, settings, console)
+        except Exception as error:  # nor must a measure take its run with it
+            _record(folder, f"{name}/{measure}", error, console)
+        else:
+            folder.record_failure(f"{name}/{measure}", None)
     return True
+
+
+def _record(folder: SuiteFolder, name: str, error: Exception, console: Console) -> None:
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
+    folder.record_failure(name, f"{kind}{reason}"[:MAX_REASON])
+    console.print(f"  failed: {kind}{reason}", markup=False)
 
 
 def _measure(folder: RunFolder, name: str, settings: Mapping[str, Any], console: Console) -> None:

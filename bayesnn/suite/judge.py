@@ -53,6 +53,10 @@ def _judge(name: str, hypothesis: Hypothesis, trees: Trees) -> Judgement:
             return hypothesis.claims[name](trees)
     except MissingRunError as missing:
         return Judgement(inconclusive(name, f"Not judged: {missing}."))
+    except KeyError:  # of a group of the tree that a measure should have made
+        if not (reason := trees.failed_measures()):
+            raise
+        return Judgement(inconclusive(name, f"Not judged: {reason}."))
     except ValueError as error:  # what a judge says of runs that it cannot compare
         return Judgement(inconclusive(name, f"Not judged: {error}."))
 

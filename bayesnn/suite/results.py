@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,11 +92,18 @@ class Trees(Mapping[str, "xr.DataTree"]):
         folder_name = self._names[name]
         if folder_name in self._failures:
             raise MissingRunError(f"the run {name} failed: {self._failures[folder_name]}")
-        if not self._folder.run_path(folder_name).exists() or not self._folder.is_complete(
-            folder_name, self._planned[folder_name]
-        ):
+        if not self._folder.has_draws(folder_name):
             raise MissingRunError(f"the run {name} is not complete")
         return _read(self._folder.run_path(folder_name), tuple(self._planned[folder_name].measures))
+
+    def failed_measures(self) -> str:
+        """Say which measures failed, and why; empty if none did."""
+        wanted = {f"{self._names[name]}/{measure}": (name, measure) for name in self for measure in self._measures(name)}
+        failed = ((*wanted[key], reason) for key, reason in self._failures.items() if key in wanted)
+        return "; ".join(f"the measure {measure} of the run {name} failed: {reason}" for name, measure, reason in failed)
+
+    def _measures(self, name: str) -> Iterable[str]:
+        return self._planned[self._names[name]].measures
 
     def __contains__(self, name: object) -> bool:
         return name in self._names and self._names[str(name)] not in self._failures

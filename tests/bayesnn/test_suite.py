@@ -117,6 +117,19 @@ def test_an_interrupted_suite_goes_on(tmp_path, monkeypatch):
     assert len(folder.failures) == 1
 
 
+def test_a_failed_measure_leaves_its_run_to_the_others(tmp_path):
+    """Tables have no corruptions."""
+    measured = {"hmc": Planned(WINE, {"shift": {}}), "map": Planned(MAP)}
+    claims = {"better": judge, "shift": lambda trees: trees["hmc"]["shift"]}
+    suite = Suite("s", "t", "d", (Hypothesis("H1", "t", "s", "p", measured, claims),))
+    folder = SuiteFolder(tmp_path)
+    assert execute_suite(suite, folder, make_budget(suite), quiet())
+    better, shift = judge_suite(suite, folder)[0].judgements
+    assert better.finding.note == "A note."
+    assert shift.finding.verdict == "inconclusive"
+    assert "the measure shift of the run hmc failed: no corruption suits" in shift.finding.note
+
+
 def test_one_measure_with_two_settings_is_refused():
     runs = [{"a": Planned(WINE, {"shift": {"intensities": [i]}})} for i in (1, 2)]
     suite = Suite("s", "t", "d", tuple(Hypothesis(str(i), "t", "s", "p", one, {}) for i, one in enumerate(runs)))
