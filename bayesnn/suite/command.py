@@ -58,7 +58,7 @@ def audit_suite(name: str, scale: str, only: Sequence[str], suites: Path, *, onl
         return 0
     folder = SuiteFolder(suites / f"{name}-{scale}")
     if not execute_suite(suite, folder, budget, out):
-        out.print(f"interrupted; go on with: bayesnn audit-suite {name} --scale {scale}", markup=False)
+        out.print("Interrupted; the same command goes on from here.")
         return INTERRUPTED
     judged = judge_suite(suite, folder)
     print_judged(out, judged)
