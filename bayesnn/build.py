@@ -288,6 +288,7 @@ def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
                 batch_size=s.batch_size,
                 replacement=s.replacement,
                 preconditioner=None if s.preconditioner == "none" else rmsprop,
+                schedule=_schedule(config, s),
                 tempering=tempering,
             )
         case c.SGHMC() | c.SGNHT() as s:
@@ -299,6 +300,23 @@ def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
             rate = optax.cosine_decay_schedule(s.learning_rate, config.warmup.steps + config.draws * config.thin)
             transformation = optax.adam(rate) if s.optimiser == "adam" else optax.sgd(rate, momentum=0.9)
             return samplers.optimise(target, transformation, batch_size=s.batch_size, tempering=tempering)
+
+
+def _schedule(config: c.RunConfig, sampler: c.SGLD) -> samplers.Schedule | None:
+    if sampler.decay_offset and sampler.cycle_length:
+        raise ValueError("sampler.decay_offset and sampler.cycle_length are two schedules: choose one")
+    if sampler.decay_offset:
+        return samplers.polynomial(sampler.decay_offset, sampler.decay_power)
+    if sampler.cycle_length is None:
+        return None
+    # Every draw is then the last step of a cycle: none is of the first half, whose positions are not draws of the target.
+    for name, steps in (("thin", config.thin), ("warmup.steps", config.warmup.steps)):
+        if steps % sampler.cycle_length:
+            raise ValueError(
+                f"{name} must be a multiple of sampler.cycle_length, so that draws come at the ends of cycles; "
+                f"got {steps} and {sampler.cycle_length}"
+            )
+    return samplers.cyclical(sampler.cycle_length)
 
 
 def _check_batch(batch_size: int | None, microbatch: int | None) -> None:

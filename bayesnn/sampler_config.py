@@ -114,6 +114,12 @@ class SGLD(Frozen):
     """Draw every minibatch afresh instead of by epochs."""
     preconditioner: Literal["none", "rmsprop", "rmsprop-without-divergence"] = "none"
     """rmsprop costs three gradients a step; without its divergence term one, with a bias that no step size removes."""
+    decay_offset: PositiveFloat | None = None
+    """Let the step size decay as (1 + step / decay_offset)^-decay_power; by default it stays."""
+    decay_power: PositiveFloat = 1 / 3
+    """A third makes plain averages of a run most exact; it has no effect without decay_offset."""
+    cycle_length: PositiveInt | None = None
+    """Let the step size fall to 0 by a cosine in cycles of so many steps, without noise in their first halves."""
 
 
 class SGHMC(Frozen):
