@@ -8,11 +8,12 @@ from typing import Any
 
 from rich.console import Console
 
+from bayesnn.config import RunConfig
 from bayesnn.errors import UsageError
 from bayesnn.progress import duration
 from bayesnn.run_folder import RunFolder
 from bayesnn.suite.budget import Budget
-from bayesnn.suite.results import SuiteFolder
+from bayesnn.suite.results import NO_DATA, SuiteFolder
 from bayesnn.suite.suite import Planned, Suite
 
 # Attempts to hold a failure's reason to what fits into a table.
@@ -55,6 +56,10 @@ def _complete(folder: SuiteFolder, name: str, planned: Planned, console: Console
     """Bring one run to its end, and measure; False when it was interrupted."""
     from bayesnn import launch
 
+    if absent := _absent_data(planned.config):
+        folder.record_failure(name, f"{NO_DATA}{absent}")
+        console.print(f"  not run: {NO_DATA}{absent}", markup=False)
+        return True
     try:
         if not folder.run_path(name).exists():
             state = launch.sample_into(folder.run_path(name), name, planned.config)
@@ -76,6 +81,20 @@ def _complete(folder: SuiteFolder, name: str, planned: Planned, console: Console
         else:
             folder.record_failure(f"{name}/{measure}", None)
     return True
+
+
+def _absent_data(config: RunConfig) -> str:
+    """Say why the data of a run cannot be read; empty if they can."""
+    from bayesnn import data
+    from bayesnn.imports import is_import_path
+
+    if config.density is not None or is_import_path(config.data.name):
+        return ""
+    try:
+        data.load(**config.data.model_dump())
+    except ValueError as error:
+        return str(error)
+    return ""
 
 
 def _record(folder: SuiteFolder, name: str, error: Exception, console: Console) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesnn.shard import write_atomically
-from bayesnn.suite.results import MissingRunError, SuiteFolder, Trees
+from bayesnn.suite.results import NO_DATA, MissingRunError, SuiteFolder, Trees
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Suite
 from diagnostics.claims import Finding
 from diagnostics.estimates import Estimate
@@ -52,6 +52,8 @@ def _judge(name: str, hypothesis: Hypothesis, trees: Trees) -> Judgement:
         with np.errstate(all="ignore"):  # draws that are not finite end in a verdict, not in a warning
             return hypothesis.claims[name](trees)
     except MissingRunError as missing:
+        if NO_DATA in str(missing):
+            return Judgement(Finding(name, "hypothesis", "not applicable", note=f"Not judged: {missing}."))
         return Judgement(inconclusive(name, f"Not judged: {missing}."))
     except KeyError:  # of a group of the tree that a measure should have made
         if not (reason := trees.failed_measures()):

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 SUITE, FAILURES, RUNS = "suite.json", "failures.json", "runs"
 
 
+# How the failure of a run begins whose data are not at hand: its claims do not apply here.
+NO_DATA = "its data are not at hand: "
+
+
 class MissingRunError(KeyError):
     """A run that a claim needs is not there; the message says why."""
 
@@ -91,7 +95,8 @@ class Trees(Mapping[str, "xr.DataTree"]):
     def __getitem__(self, name: str) -> xr.DataTree:
         folder_name = self._names[name]
         if folder_name in self._failures:
-            raise MissingRunError(f"the run {name} failed: {self._failures[folder_name]}")
+            reason = self._failures[folder_name]
+            raise MissingRunError(f"the run {name} {'has not begun' if reason.startswith(NO_DATA) else 'failed'}: {reason}")
         if not self._folder.has_draws(folder_name):
             raise MissingRunError(f"the run {name} is not complete")
         return _read(self._folder.run_path(folder_name), tuple(self._planned[folder_name].measures))

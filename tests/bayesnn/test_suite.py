@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 from rich.console import Console
 
-from bayesnn.config import HMC, MLP, Data, Optimise, RunConfig, WarmUp
+from bayesnn.config import HMC, MLP, Data, GaussianPrior, Optimise, RunConfig, WarmUp
 from bayesnn.run_folder import RunFolder
 from bayesnn.suite.budget import make_budget, print_budget
 from bayesnn.suite.execute import execute_suite
@@ -27,6 +27,7 @@ MAP = WINE.model_copy(
     update={"sampler": Optimise(), "start": "model", "warmup": WarmUp(steps=0), "chains": 2, "draws": 1, "thin": 50}
 )
 ABSENT = WINE.model_copy(update={"data": Data(name="no_such_data")})
+BROKEN = WINE.model_copy(update={"prior": GaussianPrior(layer_scales={"no_such_layer": 1.0})})
 
 
 def judge(trees: Mapping[str, xr.DataTree]) -> Judgement:
@@ -38,12 +39,18 @@ def needs_absent(trees: Mapping[str, xr.DataTree]) -> Judgement:
     raise AssertionError(f"never judged without its run: {trees['absent']}")
 
 
+def needs_broken(trees: Mapping[str, xr.DataTree]) -> Judgement:
+    raise AssertionError(f"never judged without its run: {trees['broken']}")
+
+
 def small_suite() -> Suite:
     first = Hypothesis(
         "H1", "HMC beats MAP", "nobody", "Run: both.", {"hmc": Planned(WINE), "map": Planned(MAP)}, {"better": judge}
     )
-    runs = {"again": Planned(WINE), "absent": Planned(ABSENT)}
-    second = Hypothesis("H2", "This cannot be told", "nobody", "Run: nothing.", runs, {"absent": needs_absent})
+    runs = {"again": Planned(WINE), "absent": Planned(ABSENT), "broken": Planned(BROKEN)}
+    second = Hypothesis(
+        "H2", "This cannot be told", "nobody", "Run: nothing.", runs, {"absent": needs_absent, "broken": needs_broken}
+    )
     return Suite("small", "tiny", "seconds", (first, second))
 
 
@@ -62,7 +69,7 @@ def finished(tmp_path_factory):
 
 def test_runs_are_shared_and_named(finished):
     suite, folder, _ = finished
-    assert len(suite.planned()) == 3
+    assert len(suite.planned()) == 4
     names = suite.folder_names(suite.hypotheses[1])
     assert names["again"] == suite.folder_names(suite.hypotheses[0])["hmc"]
     assert json.loads((folder.path / "suite.json").read_text())["hypotheses"]["H1"]["claims"] == ["better"]
@@ -70,15 +77,17 @@ def test_runs_are_shared_and_named(finished):
 
 def test_the_budget_comes_first(finished):
     text = finished[2].file.getvalue()
-    assert text.index("in all") < text.index("1/3")
+    assert text.index("in all") < text.index("1/4")
 
 
 def test_a_failure_is_told_and_ends_nothing(finished):
     suite, folder, console = finished
-    absent = suite.folder_names(suite.hypotheses[1])["absent"]
-    assert list(folder.failures) == [absent]
-    assert "no_such_data" in folder.failures[absent]
-    assert "failed" in console.file.getvalue()
+    names = suite.folder_names(suite.hypotheses[1])
+    assert sorted(folder.failures) == sorted([names["absent"], names["broken"]])
+    assert "no_such_data" in folder.failures[names["absent"]]
+    assert "no_such_layer" in folder.failures[names["broken"]]
+    assert "failed: " in console.file.getvalue()
+    assert "not run: its data are not at hand" in console.file.getvalue()
 
 
 def test_verdicts_and_page(finished):
@@ -86,7 +95,10 @@ def test_verdicts_and_page(finished):
     first, second = judge_suite(suite, folder)
     assert first.judgements[0].finding.note == "A note."
     assert second.verdict == "inconclusive"
-    assert "no_such_data" in second.judgements[0].finding.note
+    absent, broken = (judgement.finding for judgement in second.judgements)
+    assert (absent.verdict, broken.verdict) == ("not applicable", "inconclusive")
+    assert "no_such_data" in absent.note
+    assert "no_such_layer" in broken.note
     page = write_suite_report(suite, folder, [first, second]).read_text()
     assert '<a href="#H1">H1: HMC beats MAP</a>' in page
     assert 'id="H1"' in page
@@ -101,7 +113,7 @@ def test_what_is_complete_is_not_run_again(finished):
     before = [RunFolder.open(folder.run_path(name)).manifest["launches"] for name in names]
     console = quiet()
     assert execute_suite(suite, folder, make_budget(suite), console)
-    assert "2 of 3 runs are complete already" in console.file.getvalue()
+    assert "2 of 4 runs are complete already" in console.file.getvalue()
     assert [RunFolder.open(folder.run_path(name)).manifest["launches"] for name in names] == before
 
 
@@ -114,7 +126,7 @@ def test_an_interrupted_suite_goes_on(tmp_path, monkeypatch):
     assert not folder.failures
     monkeypatch.undo()
     assert execute_suite(suite, folder, make_budget(suite), quiet())
-    assert len(folder.failures) == 1
+    assert len(folder.failures) == 2
 
 
 def test_a_failed_measure_leaves_its_run_to_the_others(tmp_path):
