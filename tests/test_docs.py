@@ -15,7 +15,7 @@ import pytest
 
 import diagnostics
 import samplers
-from bayesnn import cli, commands, config
+from bayesnn import cli, commands, config, distributed
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
@@ -79,6 +79,7 @@ def test_commands_exist_with_their_flags(page, monkeypatch, tmp_path):
 
     monkeypatch.setattr(commands, "HANDLERS", dict.fromkeys([*commands.HANDLERS, "List"], record))
     monkeypatch.setattr(commands, "run", record)
+    monkeypatch.setattr(distributed, "join", lambda *address: None)
     for command in commands_in(page.read_text()):
         words = [PLACEHOLDERS.get(word, word) for word in shlex.split(command)[1:]]
         for own in filter(OWN.fullmatch, words):
