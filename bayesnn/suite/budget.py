@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
+from bayesnn.config import RunConfig
 from bayesnn.errors import UsageError
 from bayesnn.progress import duration
 from bayesnn.suite.suite import Suite
@@ -44,24 +45,36 @@ def make_budget(suite: Suite) -> Budget:
 
     Runs whose data or network cannot be built cost nothing: they will be reported as failed.
     """
+    gradients: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    known: dict[str, tuple[float, float]] = {}  # of runs that differ in split and seed alone
+    timed: dict[str, float] = {}
+    for name, planned in suite.planned().items():
+        config = planned.config
+        alike = config.model_copy(update={"data": config.data.model_copy(update={"split": 0}), "seed": 0})
+        key = alike.model_dump_json()
+        if key not in known:
+            known[key] = _cost(alike, timed)
+        gradients[name], seconds[name] = known[key]
+        seconds[name] += planned.measure_seconds
+    return Budget(gradients, seconds)
+
+
+def _cost(config: RunConfig, timed: dict[str, float]) -> tuple[float, float]:
+    """Return gradients and seconds of a run; nothing for one that cannot be built, which will be reported as failed."""
     from bayesnn.build import build_problem
     from bayesnn.plan import gradients_of_run
 
-    gradients, seconds, timed = {}, {}, {}
-    for name, planned in suite.planned().items():
-        config = planned.config
-        try:
-            problem = build_problem(config)
-            gradients[name] = gradients_of_run(config, problem)
-        except UsageError:
-            gradients[name], seconds[name] = 0.0, 0.0
-            continue
-        key = json.dumps([config.model_dump(mode="json")[part] for part in PROBLEM])
-        if key not in timed:
-            timed[key] = _seconds_a_gradient(problem)
-        count = gradients[name] if math.isfinite(gradients[name]) else config.chains * config.draws * config.thin * NUTS_GRADIENTS
-        seconds[name] = RUN_SECONDS + count * timed[key] + planned.measure_seconds
-    return Budget(gradients, seconds)
+    try:
+        problem = build_problem(config)
+        gradients = gradients_of_run(config, problem)
+    except UsageError:
+        return 0.0, 0.0
+    key = json.dumps([config.model_dump(mode="json")[part] for part in PROBLEM])
+    if key not in timed:
+        timed[key] = _seconds_a_gradient(problem)
+    count = gradients if math.isfinite(gradients) else config.chains * config.draws * config.thin * NUTS_GRADIENTS
+    return gradients, RUN_SECONDS + count * timed[key]
 
 
 def _seconds_a_gradient(problem: Problem) -> float:
