@@ -251,9 +251,7 @@ HANDLERS: dict[str, Callable[..., int]] = {
     "CompareReference": lambda c: compare_reference(c.paths, accept_differences=c.accept_differences),
     "ShowReference": lambda c: show_reference(c.reference),
     "Predict": lambda c: predict(RunFolder.open(c.folder), c.inputs, c.output, accept_changed_code=c.accept_changed_code),
-    "Resume": lambda c: resume(
-        RunFolder.open(c.folder), accept_changed_code=c.accept_changed_code, join=c.processes.join
-    ),
+    "Resume": lambda c: resume(RunFolder.open(c.folder), accept_changed_code=c.accept_changed_code, join=c.processes.join),
     "Measure": lambda c, settings: measure(
         RunFolder.open(c.folder), c.measure, settings, accept_changed_code=c.accept_changed_code
     ),

@@ -7,8 +7,8 @@ Compared: log density of the labels of corrupted test images at intensity 5, nat
 interval resamples corruptions, points and seeds of SGD. By corruption and intensity beside it.
 
 Decides: *null* is supported if HMC's weights along input directions without training data have the prior's spread; *shift* is
-supported if HMC loses to SGD at intensity 5, and contradicted if it gains; *mechanism* is supported if the EmpCov prior gains over
-the independent one at intensity 5, and contradicted if it loses.
+supported if HMC loses to SGD at intensity 5, and contradicted if it gains; *mechanism* is supported if the EmpCov prior gains
+over the independent one at intensity 5, and contradicted if it loses.
 
 References:
     Izmailov et al. 2021, section 8; Izmailov et al. 2021b, arXiv 2106.11905.

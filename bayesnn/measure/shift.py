@@ -35,7 +35,7 @@ def measure(run: LoadedRun, settings: Shift, console: Console) -> tuple[xr.DataT
     """Score the predictions of a run on corrupted test inputs.
 
     Returns:
-        A tree with one data set over corruption (`clean` once, then the others), intensity and point: `log_score`, the log density
+        A tree with one data set over corruption (`clean`, then the others), intensity and point: `log_score`, the log density
         of the label under the mixture of all draws, nats, and `accuracy`; and the same by chain as `chain_log_score` and
         `chain_accuracy`. `clean` has the same values at every intensity. No findings: scores alone are neither good nor bad.
 
