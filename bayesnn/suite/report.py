@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,8 +38,8 @@ class Shown(NamedTuple):
 
 
 def show(exhibit: Exhibit) -> Shown:
-    """Draw the rows of an exhibit on one axis; its first mark is the line in every row."""
-    drawn, ticks = strips(exhibit.rows, exhibit.marks[0], is_signed=True, include=exhibit.marks)
+    """Draw the rows of an exhibit on one axis; its first mark is the line in every row, and numbers around zero have signs."""
+    drawn, ticks = strips(exhibit.rows, exhibit.marks[0], is_signed=0.0 in exhibit.marks, include=exhibit.marks)
     return Shown(exhibit.caption, exhibit.unit, drawn, ticks)
 
 
@@ -56,7 +56,7 @@ def write_suite_report(suite: Suite, folder: SuiteFolder, judged: Sequence[Judge
         suite=suite,
         tally=_tally(judged),
         caveat=CAVEAT,
-        failures=[f"The run {name} failed: {reason}" for name, reason in folder.failures.items()],
+        failures=_by_reason(folder.failures),
         hypotheses=[_section(one, suite, folder) for one in judged],
     )
     path = folder.path / "report.html"
@@ -80,6 +80,14 @@ def _section(one: Judged, suite: Suite, folder: SuiteFolder) -> dict[str, Any]:
     }
 
 
+def _by_reason(failures: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return each reason with the runs that failed for it."""
+    reasons: dict[str, list[str]] = {}
+    for name, reason in failures.items():
+        reasons.setdefault(reason, []).append(name)
+    return [(reason, ", ".join(names)) for reason, names in reasons.items()]
+
+
 def _row(judgement: Judgement) -> Row:
     return rows([judgement.finding])[0]
 
@@ -92,7 +100,7 @@ def _summary(one: Judged) -> str:
 
 def _tally(judged: Sequence[Judged]) -> str:
     counts = Counter(one.verdict for one in judged)
-    return ", ".join(
+    return f"Of {len(judged)} statements " + ", ".join(
         f"{counts[verdict]} {verdict}" for verdict in ("supported", "contradicted", "inconclusive") if counts[verdict]
     )
 

@@ -129,8 +129,8 @@ def test_a_held_out_chain_is_within_the_floor_and_a_cold_one_is_not():
     hmc, cold = predictions(SAME, draws=50), predictions(SAME + 0.3, chains=1, draws=50, seed=4)
     held_out = predictions(SAME, chains=1, draws=50, seed=5)
     for other, is_within in ((held_out, True), (cold, False)):
-        far, floor = c6_fidelity.distance_and_floor(hmc, other)
-        excess = paired_gain(far[None], floor[None])
+        distances = c6_fidelity.distances_to(hmc, other)
+        excess = paired_gain(distances.method[None], distances.thinned_floor[None])
         assert (excess.lower <= 0) == is_within
 
 
