@@ -13,8 +13,10 @@ import xarray as xr
 
 from bayesnn.comparison import LOG_SCORE, SCORES, read_trees
 from bayesnn.errors import UsageError
+from bayesnn.measure.store import Measure
 from bayesnn.notation import share
 from bayesnn.report.convergence import SPACES, spaces
+from bayesnn.report.measured import measured, read_measures
 from bayesnn.report.predictions import Predictions, costs, predictions
 from bayesnn.report.provenance import Facts, other_posteriors, provenance, size
 from bayesnn.report.ranks import MAX_CHAINS, rank_plots
@@ -36,6 +38,7 @@ def write_report(subject: RunFolder, others: Sequence[RunFolder] = ()) -> Path:
     """Write report.html into a run folder, and its findings.json.
 
     The health claims are judged anew, because a run may have gone on since its last audit; findings on other claims are kept.
+    What `bayesnn measure` found is shown as it lies in the folder.
 
     Args:
         subject: The run that the page is about.
@@ -45,7 +48,7 @@ def write_report(subject: RunFolder, others: Sequence[RunFolder] = ()) -> Path:
         Path of the page.
 
     Raises:
-        UsageError: A run without draws, or runs that cannot be compared.
+        UsageError: A run without draws, runs that cannot be compared, or a damaged result.
     """
     folders = [subject, *others]
     trees = read_trees(folders)
@@ -54,7 +57,7 @@ def write_report(subject: RunFolder, others: Sequence[RunFolder] = ()) -> Path:
     findings = audit(trees[name], summary=summaries[name])
     findings += _other_findings(subject.path / "findings.json", findings)
     facts = {name: Facts.of(folder) for name, folder in zip(trees, folders, strict=True)}
-    page = render(trees, summaries, findings, facts)
+    page = render(trees, summaries, findings, facts, read_measures(subject))
     write_atomically(subject.path / "findings.json", json.dumps([finding.to_dict() for finding in findings], indent=1))
     write_atomically(subject.path / "report.html", page)
     return subject.path / "report.html"
@@ -73,6 +76,7 @@ def render(
     summaries: Mapping[str, xr.DataTree],
     findings: Sequence[Finding],
     facts: Mapping[str, Facts] | None = None,
+    measures: Mapping[str, Measure] | None = None,
 ) -> str:
     """Return the page about a run; the same input gives the same text.
 
@@ -81,6 +85,7 @@ def render(
         summaries: `diagnostics.summarise` of each.
         findings: The audit of the first.
         facts: What the run folders know, by run; the page does without.
+        measures: What was measured on the first run, by name; none by default.
 
     Raises:
         UsageError: Runs that cannot be compared.
@@ -104,6 +109,7 @@ def render(
             "spaces": spaces(summary),
             "ranks": rank_plots(tree, summary),
             "symmetry": symmetry(tree, summary),
+            "measured": measured(measures or {}),
             "max_rank_rows": MAX_CHAINS,
             "chains": chain_names(tree),
             "traces": traces(tree),

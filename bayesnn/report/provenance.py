@@ -88,7 +88,7 @@ def provenance(tree: xr.DataTree, facts: Facts | None) -> Provenance:
     return Provenance(
         run=[("experiment", facts.manifest["experiment"]), *_described(tree), *_progress(facts)],
         sampler=_costs(tree) + _warmup(facts) + _trajectories(tree, facts.config) + _divergences(tree),
-        settings=list(_flattened(facts.config.model_dump(mode="json")).items()),
+        settings=list(flattened(facts.config.model_dump(mode="json")).items()),
         commands=_commands(facts),
         launches=[_launch(launch) for launch in launches],
         versions=list(launches[-1]["versions"].items()),
@@ -100,7 +100,7 @@ def other_posteriors(facts: Mapping[str, Facts]) -> list[str]:
     """Say in which settings other runs sample another posterior than the first: their predictions then differ by right."""
     if not facts:
         return []
-    described = {name: _flattened(one.config.model_dump(mode="json", include=set(POSTERIOR))) for name, one in facts.items()}
+    described = {name: flattened(one.config.model_dump(mode="json", include=set(POSTERIOR))) for name, one in facts.items()}
     (_, base), *others = described.items()
     sentences = []
     for name, settings in others:
@@ -199,11 +199,12 @@ def _listed(counts: Any) -> str:
     return ", ".join(f"{count:,}" for count in counts[:most]) + (" ..." if len(counts) > most else "")
 
 
-def _flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flattened(settings: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Return settings by dotted name, as text."""
     flat: dict[str, str] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
-            flat |= _flattened(value, f"{prefix}{key}.")
+            flat |= flattened(value, f"{prefix}{key}.")
         elif isinstance(value, list):
             flat[f"{prefix}{key}"] = " ".join(map(str, value))
         else:

@@ -11,7 +11,7 @@ from diagnostics.claims import VERDICTS, Finding
 from diagnostics.estimates import Estimate
 from diagnostics.standard import HEALTH, overall
 
-SHARES = ("chains-move", "functions-converge", "weights-converge")  # claims whose value is a share
+SHARES = ("chains-move", "functions-converge", "weights-converge", "resonance")  # claims whose value is a share
 STYLES = {"supported": "pass", "contradicted": "fail"}  # verdicts on hypotheses look like those on health
 
 # Why draws cannot be trusted, gravest first; what is not named here is named by its claim.
@@ -141,11 +141,12 @@ class Row:
 
 def rows(findings: Iterable[Finding]) -> list[Row]:
     """Return findings as the page shows them: required claims first, then reported ones, then hypotheses."""
-    shown = [_row(finding) for finding in findings]
+    shown = [row_of(finding) for finding in findings]
     return sorted(shown, key=lambda row: ("required", "reported", "hypothesis").index(row.kind))
 
 
-def _row(finding: Finding) -> Row:
+def row_of(finding: Finding) -> Row:
+    """Return a finding as the page shows it."""
     is_share = finding.claim in SHARES
     write = share if is_share else number
     value = Interval(write(finding.value), "")

@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.bayesnn import measured
 from tests.bayesnn.simulated import LAYERS, classification, ensemble, page_of
+from tests.bayesnn.test_report_measured import page as page_with
 
 CHROMIUM = Path("/usr/bin/chromium")
 HEADLESS = [
@@ -97,6 +99,15 @@ def test_noise_and_requests_would_be_seen_and_its_policy_forbids_them(source, tm
 @pytest.mark.parametrize("width", [360, 420, 800, 1200])
 def test_it_does_not_scroll_sideways(width, source, tmp_path):
     assert overflow(source, width, tmp_path) == 0
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_what_was_measured_does_not_scroll_it_sideways(width, tmp_path):
+    measures = measured.everything()
+    basins = measures["basins"].tree
+    basins["regions"] = basins["regions"].to_dataset().assign_coords(region=[LONG, "1", "2"])
+    basins.attrs["classifier"] = LONG
+    assert overflow(page_with(measures), width, tmp_path) == 0
 
 
 def test_a_wide_page_would_be_seen(source, tmp_path):
