@@ -10,6 +10,7 @@ from bayesnn.izmailov2021 import (
     b1_region_weights,
     b2_light_regions,
     b3_right_weights,
+    b4_sgd_prefers,
     c1_beats_sgd,
     c2_one_long_chain,
     c3_cold_posterior,
@@ -17,6 +18,7 @@ from bayesnn.izmailov2021 import (
     c5_shift,
     c6_fidelity,
     f2_rhat,
+    r1_published,
 )
 from bayesnn.izmailov2021.scales import Scale, gpu, laptop, laptop_full, paper
 from bayesnn.suite.suite import Suite
@@ -32,6 +34,8 @@ ALL = (
     b1_region_weights,
     b2_light_regions,
     b3_right_weights,
+    b4_sgd_prefers,
+    r1_published,
 )
 # Tables have splits, and neither images to corrupt nor time for sweeps on all of them.
 TABLES = (c1_beats_sgd, f2_rhat)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field, PositiveInt, field_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from bayesnn.config import absolute_source
 from bayesnn.imports import is_import_path
 from bayesnn.measure.evidence import Evidence
 
 KINDS = ("functions", "minima")
+DRAWS_A_CLUSTER = 10  # the fewest of which `diagnostics.regions.function_regions` makes clusters
 
 
 class Basins(Evidence):
@@ -31,3 +32,10 @@ class Basins(Evidence):
         if regions not in KINDS and not is_import_path(regions):
             raise ValueError(f"it must be {', '.join(KINDS)}, or a classifier of your own, path/to/file.py:function")
         return absolute_source(regions)
+
+    @model_validator(mode="after")
+    def _has_draws_to_cluster(self) -> Basins:
+        fewest = DRAWS_A_CLUSTER * self.num_regions
+        if self.regions == "functions" and self.particles < fewest:
+            raise ValueError(f"{self.num_regions} clusters of functions need {fewest} particles or more, got {self.particles}")
+        return self

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import xarray as xr
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
@@ -18,7 +19,8 @@ from bayesnn.measure.gradient_flow import Minima, flow_to_minima
 from bayesnn.models import named, nest
 from bayesnn.posteriors import Posterior
 from diagnostics.alignment import align
-from diagnostics.regions import function_regions, merge_minima, same_minimum
+from diagnostics.regions import FunctionRegions, function_regions, merge_minima, same_minimum
+from diagnostics.trees import predicted
 from samplers.types import Position
 
 BLOCK = 32  # draws whose predictions are computed at a time
@@ -32,11 +34,13 @@ class Classifier(NamedTuple):
         description: How, in a few words.
         num_regions: Number of regions.
         label: [draw, ...] positions -> [draw] regions.
+        clusters: What the regions are, if clusters of functions (`diagnostics.regions.FunctionRegions`); else empty.
     """
 
     description: str
     num_regions: int
     label: Callable[[Position], Int[np.ndarray, " draw"]]
+    clusters: xr.Dataset = xr.Dataset()
 
 
 class Reference(NamedTuple):
@@ -70,7 +74,31 @@ def by_functions(posterior: Posterior, pilot: Position, num_regions: int, seed: 
     def label(positions: Position) -> Int[np.ndarray, " draw"]:
         return clusters.label(np.asarray(features(positions)))
 
-    return Classifier(f"{len(clusters.centre)} clusters of functions", len(clusters.centre), label)
+    dims = {"mean": "feature", "scale": (), "centre": ("region", "feature")}
+    table = xr.Dataset({name: (dims[name], values) for name, values in clusters._asdict().items()})
+    return Classifier(f"{len(clusters.centre)} clusters of functions", len(clusters.centre), label, table)
+
+
+def label_run(basins: xr.DataTree, tree: xr.DataTree) -> Int[np.ndarray, "chain draw"]:
+    """Label the draws of a run by the clusters of functions of another run of the same data, from what they predict.
+
+    Args:
+        basins: What `bayesnn measure FOLDER basins` found on the other run.
+        tree: The run; it keeps its predictions at the first test points.
+
+    Raises:
+        ValueError: Regions that are no clusters of functions, or predictions at too few points.
+    """
+    if "classifier" not in basins.children:
+        raise ValueError("only clusters of functions label a run by its predictions: measure basins with --regions functions")
+    table = basins["classifier"].to_dataset()
+    clusters = FunctionRegions(table["mean"].values, float(table["scale"]), table["centre"].values)
+    functions = predicted(tree)
+    values = functions["probability" if "probability" in functions else "mean"].values
+    features = values.reshape(*values.shape[:2], -1)[..., : clusters.mean.size]
+    if features.shape[-1] < clusters.mean.size:
+        raise ValueError(f"the clusters know {clusters.mean.size} predicted numbers, the run keeps {features.shape[-1]}")
+    return clusters.label(features)
 
 
 def by_minima(posterior: Posterior, pilot: Position) -> tuple[Classifier, Reference, Float[np.ndarray, "minimum minimum"]]:

@@ -32,7 +32,7 @@ from samplers.types import Position
 
 PILOT_SYSTEMS = 4  # of particles: regions must be found, not weighed
 PRIOR_DRAWS = 1000  # for the volume of a region under the prior, to 1.6 % or better
-BLOCK = 32  # draws whose test likelihoods are computed at a time
+BLOCK = 32  # draws whose likelihoods are computed at a time
 
 
 class Draws(NamedTuple):
@@ -53,9 +53,12 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
     """Hold the visits of a run's chains to regions against the masses of these.
 
     Returns:
-        Groups `regions` (`diagnostics.regions.regions_table`), `labels` (`run`, of the draws that were labelled), `minima` (below
-        draws of the run: `log_density`, `number`; with `--regions minima` also `barrier` between the minima that made the regions
-        and `reference_region`) and `evidence`; attributes `minima_per_100_draws`, NaN if unknown, and `classifier`. Findings:
+        Groups `regions` (`diagnostics.regions.regions_table`); `labels` (`run`, of the draws that were labelled); `predictions`
+        (`log_predictive` of test targets by region, nats, where the run keeps them); `particles` (`label`, `log_weight`) and
+        `replicas` (`label`, `log_likelihood` and `log_prior` on all training data), the draws that weigh the regions;
+        `classifier` (`mean`, `scale`, `centre`, of clusters of functions: what `label_run` needs); `minima` (below draws of the
+        run: `log_density`, `number`; with `--regions minima` also `barrier` between the minima that made the regions and
+        `reference_region`); and `evidence`. Attributes `minima_per_100_draws`, NaN if unknown, and `classifier`. Findings:
         `regions-mix`, `regions-visited-by-mass`, `light-regions-over-visited`, `predictions-robust-to-region-weights` and
         `evidence-methods-agree`.
 
@@ -80,23 +83,24 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
         step = max(1, num_draws // settings.labelled) if settings.regions == "minima" else 1
         kept = np.arange(num_draws)[::step]
         visits = _labelled(classifier, jax.tree.map(lambda x: x[:, kept], posterior.unflatten(draws)), None)
-        others, masses = _masses(classifier, particles, ladders, settings)
+        found, replicas = _label_roads(classifier, particles, ladders, settings)
+        masses = _masses(found, replicas, particles.log_evidence, classifier.num_regions)
         prior = posterior.init(prior_key, PRIOR_DRAWS // step, "prior")
         volume = np.bincount(classifier.label(prior), minlength=classifier.num_regions) / (PRIOR_DRAWS // step)
+        log_predictive = _log_predictive(posterior, run.tree, kept, visits, (found, replicas), classifier.num_regions)
     evidence = evidence_table(particles, ladders, float(problem.tempering.likelihood_temperature))
     groups = {
         "regions": regions.regions_table(visits.labels, masses, prior_volume=volume),
         "labels": xr.Dataset({"run": (("chain", "draw"), visits.labels)}, {"draw": kept}),
+        "predictions": xr.Dataset({} if log_predictive is None else {"log_predictive": (("region", "point"), log_predictive)}),
+        **_road_tables(posterior, found, replicas),
+        "classifier": classifier.clusters,
         "minima": xr.merge([minima, references]),
         "evidence": evidence,
     }
     tree = xr.DataTree.from_dict({name: group for name, group in groups.items() if group.data_vars})
     tree.attrs = {"minima_per_100_draws": minima.attrs["per_100_draws"], "classifier": classifier.description}
     console.print(_minima_line(minima), markup=False, soft_wrap=True)
-    log_predictive = None
-    if "functions" in run.tree.children and "log_likelihood" in run.tree["functions"].to_dataset():
-        log_likelihood = run.tree["functions"].to_dataset()["log_likelihood"].values[:, kept]
-        log_predictive = _log_predictive(posterior, log_likelihood, visits, others, classifier.num_regions)
     return tree, _findings(visits.labels, masses, log_predictive, evidence)
 
 
@@ -176,14 +180,12 @@ def _drawn(key: Key[Array, ""], particles: Particles) -> Position:
 
 def _labelled(classifier: Classifier, position: Position, log_weights: Float[np.ndarray, "row column"] | None) -> Draws:
     shape = jax.tree.leaves(position)[0].shape[:2]
-    labels = classifier.label(jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, *x.shape[2:])), position)).reshape(shape)
+    labels = classifier.label(_flat(position)).reshape(shape)
     return Draws(position, np.zeros(shape) if log_weights is None else log_weights, labels)
 
 
-def _masses(
-    classifier: Classifier, particles: Particles, ladders: Ladders, settings: Basins
-) -> tuple[tuple[Draws, Draws], list[Masses]]:
-    """Label particles and replicas, some of them where each costs a flow, and weigh the regions by both."""
+def _label_roads(classifier: Classifier, particles: Particles, ladders: Ladders, settings: Basins) -> tuple[Draws, Draws]:
+    """Label particles and replicas, some of them where each costs a flow."""
     particles_kept, replicas_kept = slice(None), slice(None)
     if settings.regions == "minima":
         num_draws = ladders.log_likelihood.shape[1]
@@ -192,22 +194,44 @@ def _masses(
     log_weights = np.asarray(particles.log_weights, float)[:, particles_kept]
     log_weights = log_weights - np.logaddexp.reduce(log_weights, axis=1, keepdims=True)
     found = _labelled(classifier, jax.tree.map(lambda x: x[:, particles_kept], particles.position), log_weights)
-    replicas = _labelled(classifier, jax.tree.map(lambda x: x[:, replicas_kept], ladders.position), None)
-    count = classifier.num_regions
-    return (found, replicas), [
-        regions.masses_from_weights("tempered SMC", found.labels, log_weights, particles.log_evidence, count),
+    return found, _labelled(classifier, jax.tree.map(lambda x: x[:, replicas_kept], ladders.position), None)
+
+
+def _masses(found: Draws, replicas: Draws, log_evidence: Float[np.ndarray, " system"], count: int) -> list[Masses]:
+    return [
+        regions.masses_from_weights("tempered SMC", found.labels, found.log_weights, log_evidence, count),
         regions.masses_from_systems("parallel tempering", regions.visit_shares(replicas.labels, count)),
     ]
 
 
+def _road_tables(posterior: Posterior, found: Draws, replicas: Draws) -> dict[str, xr.Dataset]:
+    terms = jax.jit(lambda positions: jax.lax.map(posterior.terms, positions, batch_size=BLOCK))
+    log_prior, log_likelihood = (np.asarray(term).reshape(replicas.labels.shape) for term in terms(_flat(replicas.position)))
+    by_particle = {"label": found.labels, "log_weight": found.log_weights}
+    by_replica = {"label": replicas.labels, "log_likelihood": log_likelihood, "log_prior": log_prior}
+    return {
+        "particles": xr.Dataset({name: (("system", "particle"), values) for name, values in by_particle.items()}),
+        "replicas": xr.Dataset({name: (("ladder", "replica"), values) for name, values in by_replica.items()}),
+    }
+
+
+def _flat(position: Position) -> Position:
+    """Join rows and columns of draws."""
+    return jax.tree.map(lambda x: jnp.asarray(x.reshape(-1, *x.shape[2:])), position)
+
+
 def _log_predictive(
     posterior: Posterior,
-    log_likelihood: Float[np.ndarray, "chain draw point"],
+    run: xr.DataTree,
+    kept: Int[np.ndarray, " draw"],
     visits: Draws,
     others: Sequence[Draws],
     count: int,
-) -> Float[np.ndarray, "region point"]:
-    """Return log predictive densities by region: of the run's draws, and of others where the run has none."""
+) -> Float[np.ndarray, "region point"] | None:
+    """Return log predictive densities by region: of the run's draws, and of others where the run has none; None without any."""
+    if "functions" not in run.children or "log_likelihood" not in run["functions"].to_dataset():
+        return None
+    log_likelihood = run["functions"].to_dataset()["log_likelihood"].values[:, kept]
     found = regions.region_log_predictive(log_likelihood, visits.labels, count)
     num_points = log_likelihood.shape[-1]
     x = jnp.asarray(posterior.dataset.x_test[:num_points], float)
@@ -220,7 +244,6 @@ def _log_predictive(
     for draws in others:
         missing = np.isnan(found).all(1)
         if np.isin(draws.labels, np.flatnonzero(missing)).any():
-            flat = jax.tree.map(lambda leaf: jnp.asarray(leaf.reshape(-1, *leaf.shape[2:])), draws.position)
-            values = np.asarray(test_log_likelihood(flat)).reshape(*draws.labels.shape, num_points)
+            values = np.asarray(test_log_likelihood(_flat(draws.position))).reshape(*draws.labels.shape, num_points)
             found[missing] = regions.region_log_predictive(values, draws.labels, count, draws.log_weights)[missing]
     return found
