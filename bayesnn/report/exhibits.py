@@ -11,7 +11,9 @@ import xarray as xr
 from bayesnn.measure.store import Measure
 from bayesnn.notation import interval, number, share
 from bayesnn.report.panels import Panel, Value, panel
+from diagnostics import regions
 from diagnostics.estimates import Estimate
+from diagnostics.regions.weighting import BOUND as ROBUST
 from diagnostics.resonance import HELD
 from diagnostics.step_error import KINKED, SMOOTH
 from diagnostics.summary import TOTAL
@@ -19,6 +21,7 @@ from diagnostics.summary import TOTAL
 NORMAL = 1.96  # standard errors to each side of a 95 % interval
 FREE_ENERGY = "wbic"  # the form of a learning coefficient that is none, but a free energy in nats
 GAUSSIAN = 2.0  # tail index of Gaussian noise
+WEIGHTINGS = {"visits": "as visited", "mass": "by mass", "stacking": "stacked"}  # of regions
 CHANCE = 0.5  # area under the ROC curve of a score that knows nothing
 
 
@@ -79,7 +82,7 @@ def gradient_noise(measure: Measure) -> Exhibit:
 
 
 def basins(measure: Measure) -> Exhibit:
-    """Show visits beside masses, and the evidence that came with the masses."""
+    """Show visits beside masses, what the difference does to predictions, and the evidence that came with the masses."""
     tree = measure.tree
     table = tree["regions"].to_dataset()
     series = {"visits": _values(table, "visit_share", "visit_lower", "visit_upper")}
@@ -87,13 +90,13 @@ def basins(measure: Measure) -> Exhibit:
         series[f"mass, {name}"] = _values(table.sel(estimator=name), "mass", "mass_lower", "mass_upper")
     if "prior_volume" in table:
         series["prior volume"] = _values(table, "prior_volume")
-    regions = [str(name) for name in table["region"].values]
-    shares = panel("Visits to each region beside its mass, %", "region", regions, series, unit=0.01, include=(0,))
+    names = [str(name) for name in table["region"].values]
+    shares = panel("Visits to each region beside its mass, %", "region", names, series, unit=0.01, include=(0,))
     labels = tree["labels"].to_dataset()["run"].values
     seen = (table["chain_share"].values > 0).sum(1)
     facts = [
         ("regions", str(tree.attrs["classifier"])),
-        ("regions that a chain visits", f"{seen.min()} to {seen.max()} of {len(regions)}"),
+        ("regions that a chain visits", f"{seen.min()} to {seen.max()} of {len(names)}"),
         ("steps from region to region", share(float(np.mean(labels[:, 1:] != labels[:, :-1])))),
         ("distinct minima", _minima(tree)),
     ]
@@ -102,7 +105,7 @@ def basins(measure: Measure) -> Exhibit:
         heights = minima["barrier"].values[np.tril_indices(minima.sizes["reference"], -1)]
         facts.append(("barriers between minima", f"{number(heights.min())} to {number(heights.max())} nats, the lowest found"))
     masses = evidence(measure)
-    return Exhibit([shares, *masses.panels], facts + masses.facts)
+    return Exhibit([shares, *_weightings(tree), *masses.panels], facts + masses.facts)
 
 
 def evidence(measure: Measure) -> Exhibit:
@@ -162,6 +165,34 @@ def shift(measure: Measure) -> Exhibit:
     }
     corruptions = [str(name) for name in table["corruption"].values]
     return Exhibit([panel("Accuracy on corrupted test inputs, %", "corruption", corruptions, series, unit=0.01)], [])
+
+
+def _weightings(tree: xr.DataTree) -> list[Panel]:
+    """Show how well the mixture of regions predicts under three weightings; nothing where the run keeps no predictions."""
+    if "predictions" not in tree.children:
+        return []
+    names = ("predictions", "labels", "particles", "replicas", "evidence")
+    predicted, labels, particles, replicas, found = (tree[name].to_dataset() for name in names)
+    count = predicted.sizes["region"]
+    weights, log_evidence = particles["log_weight"].values, found["by_system"].values
+    by_particles = regions.masses_from_weights("particles", particles["label"].values, weights, log_evidence, count)
+    by_replicas = regions.masses_from_systems("replicas", regions.visit_shares(replicas["label"].values, count))
+    scored = regions.weightings(
+        predicted["log_predictive"].values, labels["run"].values, regions.combined([by_particles, by_replicas])
+    )
+    scores = {"log score": [Value(scored.scores[name]) for name in WEIGHTINGS]}
+    gains = {"gain": [Value(estimate) for estimate in scored.gain.values()]}
+    return [
+        panel("Log score of the mixture of regions, nats a test point", "weighted", list(WEIGHTINGS.values()), scores),
+        panel(
+            "The same less that of the visits, paired",
+            "weighted",
+            [WEIGHTINGS[name] for name in scored.gain],
+            gains,
+            reference=0,
+            include=(-ROBUST, ROBUST),
+        ),
+    ]
 
 
 def _values(table: xr.Dataset, value: str, lower: str = "", upper: str = "", *, largest: str = "") -> list[Value]:

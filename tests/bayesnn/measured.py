@@ -56,6 +56,7 @@ def _evidence():
             "log_evidence": ("estimator", value),
             "lower": ("estimator", value - 2 * error),
             "upper": ("estimator", value + 2 * error),
+            "by_system": ("system", [-41.3, -41.6, -41.2, -41.4]),
             "round_trips": ("ladder", [3, 11]),
             "gradients": ("road", [12345, 23456]),
         },
@@ -71,8 +72,21 @@ def evidence():
 def basins():
     rng = np.random.default_rng(2)
     labels = rng.choice(3, (8, 200), p=(0.5, 0.3, 0.2))
-    systems = rng.dirichlet((50, 30, 20), (2, 8))
-    masses = [regions.masses_from_systems(name, mass) for name, mass in zip(("SMC", "tempering"), systems, strict=True)]
+    particles = xr.Dataset(
+        {
+            "label": (("system", "particle"), rng.choice(3, (4, 300), p=(0.5, 0.3, 0.2))),
+            "log_weight": (("system", "particle"), np.zeros((4, 300))),
+        }
+    )
+    replicas = xr.Dataset({"label": (("ladder", "replica"), rng.choice(3, (4, 300), p=(0.5, 0.3, 0.2)))})
+    found = _evidence()
+    masses = [
+        regions.masses_from_weights(
+            "SMC", *(particles[name].values for name in ("label", "log_weight")), found["by_system"].values, 3
+        ),
+        regions.masses_from_systems("tempering", regions.visit_shares(replicas["label"].values, 3)),
+    ]
+    log_predictive = rng.normal(-1.4, 0.3, (3, 40))
     minima = {
         "log_density": ("minimum", np.zeros(4)),
         "number": ("minimum", [0, 1, 1, 2]),
@@ -81,8 +95,11 @@ def basins():
     groups = {
         "regions": regions.regions_table(labels, masses, prior_volume=np.array([0.6, 0.25, 0.15])),
         "labels": xr.Dataset({"run": (("chain", "draw"), labels)}),
+        "predictions": xr.Dataset({"log_predictive": (("region", "point"), log_predictive)}),
+        "particles": particles,
+        "replicas": replicas,
         "minima": xr.Dataset(minima),
-        "evidence": _evidence(),
+        "evidence": found,
     }
     tree = xr.DataTree.from_dict(groups)
     tree.attrs = {"minima_per_100_draws": 75.0, "classifier": "3 clusters of functions"}
@@ -90,6 +107,7 @@ def basins():
         regions.regions_mix(labels, 3, masses),
         regions.regions_visited_by_mass(labels, masses),
         regions.light_regions_over_visited(labels, *masses),
+        regions.predictions_robust(log_predictive, labels, masses),
     ]
     return Measure(tree, {"systems": 8}, findings)
 

@@ -10,7 +10,7 @@ import xarray as xr
 
 from bayesnn.measure import MEASURES
 from bayesnn.measure.store import Measure, write_measure
-from bayesnn.notation import interval
+from bayesnn.notation import MINUS, interval
 from bayesnn.report import measured as section
 from bayesnn.report import render, write_report
 from bayesnn.report.panels import Value, panel
@@ -113,6 +113,16 @@ def test_visits_stand_beside_masses_in_percent(measures):
     visits, masses = np.ravel(expected[:3]), np.ravel(expected[3:]).reshape(3, 2).T.ravel()
     # Two digits of intervals a few percent wide: half of the last one.
     np.testing.assert_allclose(written, 100 * np.concatenate([visits, masses, [0.6]]), atol=0.5)
+
+
+def test_scores_of_regions_are_those_of_the_claim(measures, text):
+    finding = next(one for one in measures["basins"].findings if one.claim.startswith("predictions-robust"))
+    gain = interval(Estimate(finding.value, *finding.interval))
+    assert f"paired weighted gain by mass {gain.value} {gain.ends}" in text
+    for name, words in (("visits", "as visited"), ("mass", "by mass"), ("stacking", "stacked")):
+        score = re.search(rf"{name} (-\d\.\d+)", finding.note).group(1)
+        shown = re.search(rf"a test point weighted log score .*?{words} (\S+)", text).group(1)
+        assert abs(float(score) - float(shown.replace(MINUS, "-"))) <= 0.006  # rounded to the thousandth, and to the hundredth
 
 
 def test_measured_findings_do_not_touch_the_answer(measures):
