@@ -187,7 +187,7 @@ def test_a_folder_s_measures_are_on_its_page_and_in_no_other_file(finished_copy)
 @pytest.mark.slow
 def test_what_the_commands_store_is_what_the_page_reads(cli, finished_copy):
     # Their exit statuses are verdicts on a short run, and may be 1.
-    few = ("--systems", "4", "--particles", "16", "--rungs", "2", "--ladder-warmup", "16", "--ladder-draws", "50")
+    few = ("--systems", "4", "--particles", "40", "--rungs", "2", "--ladder-warmup", "16", "--ladder-draws", "50")
     names = {
         "directions": (),
         "resonance": ("--draws", "20", "--chains", "2"),
