@@ -32,7 +32,7 @@ from samplers.types import Position
 
 PILOT_SYSTEMS = 4  # of particles: regions must be found, not weighed
 PRIOR_DRAWS = 1000  # for the volume of a region under the prior, to 1.6 % or better
-BLOCK = 32  # draws whose likelihoods are computed at a time
+BLOCK = 32  # draws whose test likelihoods are computed at a time
 
 
 class Draws(NamedTuple):
@@ -55,7 +55,7 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
     Returns:
         Groups `regions` (`diagnostics.regions.regions_table`); `labels` (`run`, of the draws that were labelled); `predictions`
         (`log_predictive` of test targets by region, nats, where the run keeps them); `particles` (`label`, `log_weight`) and
-        `replicas` (`label`, `log_likelihood` and `log_prior` on all training data), the draws that weigh the regions;
+        `replicas` (`label`, `log_likelihood` on all training data, untempered), the draws that weigh the regions;
         `classifier` (`mean`, `scale`, `centre`, of clusters of functions: what `label_run` needs); `minima` (below draws of the
         run: `log_density`, `number`; with `--regions minima` also `barrier` between the minima that made the regions and
         `reference_region`); and `evidence`. Attributes `minima_per_100_draws`, NaN if unknown, and `classifier`. Findings:
@@ -83,7 +83,9 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
         step = max(1, num_draws // settings.labelled) if settings.regions == "minima" else 1
         kept = np.arange(num_draws)[::step]
         visits = _labelled(classifier, jax.tree.map(lambda x: x[:, kept], posterior.unflatten(draws)), None)
-        found, replicas = _label_roads(classifier, particles, ladders, settings)
+        some_particles, some_replicas = _thinned(particles, ladders, settings)
+        found = _labelled(classifier, some_particles.position, some_particles.log_weights)
+        replicas = _labelled(classifier, some_replicas.position, None)
         masses = _masses(found, replicas, particles.log_evidence, classifier.num_regions)
         prior = posterior.init(prior_key, PRIOR_DRAWS // step, "prior")
         volume = np.bincount(classifier.label(prior), minlength=classifier.num_regions) / (PRIOR_DRAWS // step)
@@ -93,7 +95,7 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
         "regions": regions.regions_table(visits.labels, masses, prior_volume=volume),
         "labels": xr.Dataset({"run": (("chain", "draw"), visits.labels)}, {"draw": kept}),
         "predictions": xr.Dataset({} if log_predictive is None else {"log_predictive": (("region", "point"), log_predictive)}),
-        **_road_tables(posterior, found, replicas),
+        **_road_tables(found, replicas, some_replicas.log_likelihood[..., -1]),
         "classifier": classifier.clusters,
         "minima": xr.merge([minima, references]),
         "evidence": evidence,
@@ -184,17 +186,23 @@ def _labelled(classifier: Classifier, position: Position, log_weights: Float[np.
     return Draws(position, np.zeros(shape) if log_weights is None else log_weights, labels)
 
 
-def _label_roads(classifier: Classifier, particles: Particles, ladders: Ladders, settings: Basins) -> tuple[Draws, Draws]:
-    """Label particles and replicas, some of them where each costs a flow."""
-    particles_kept, replicas_kept = slice(None), slice(None)
-    if settings.regions == "minima":
-        num_draws = ladders.log_likelihood.shape[1]
-        particles_kept = slice(None, None, max(1, settings.particles // settings.labelled))
-        replicas_kept = slice(None, None, max(1, num_draws // settings.labelled))
-    log_weights = np.asarray(particles.log_weights, float)[:, particles_kept]
-    log_weights = log_weights - np.logaddexp.reduce(log_weights, axis=1, keepdims=True)
-    found = _labelled(classifier, jax.tree.map(lambda x: x[:, particles_kept], particles.position), log_weights)
-    return found, _labelled(classifier, jax.tree.map(lambda x: x[:, replicas_kept], ladders.position), None)
+def _thinned(particles: Particles, ladders: Ladders, settings: Basins) -> tuple[Particles, Ladders]:
+    """Keep so many particles and replicas as are to be labelled: some of them where each costs a flow."""
+    if settings.regions != "minima":
+        return particles, ladders
+    particle_step = max(1, settings.particles // settings.labelled)
+    replica_step = max(1, ladders.log_likelihood.shape[1] // settings.labelled)
+    log_weights = np.asarray(particles.log_weights, float)[:, ::particle_step]
+    return (
+        particles._replace(
+            position=jax.tree.map(lambda x: x[:, ::particle_step], particles.position),
+            log_weights=log_weights - np.logaddexp.reduce(log_weights, axis=1, keepdims=True),
+        ),
+        ladders._replace(
+            position=jax.tree.map(lambda x: x[:, ::replica_step], ladders.position),
+            log_likelihood=ladders.log_likelihood[:, ::replica_step],
+        ),
+    )
 
 
 def _masses(found: Draws, replicas: Draws, log_evidence: Float[np.ndarray, " system"], count: int) -> list[Masses]:
@@ -204,11 +212,9 @@ def _masses(found: Draws, replicas: Draws, log_evidence: Float[np.ndarray, " sys
     ]
 
 
-def _road_tables(posterior: Posterior, found: Draws, replicas: Draws) -> dict[str, xr.Dataset]:
-    terms = jax.jit(lambda positions: jax.lax.map(posterior.terms, positions, batch_size=BLOCK))
-    log_prior, log_likelihood = (np.asarray(term).reshape(replicas.labels.shape) for term in terms(_flat(replicas.position)))
+def _road_tables(found: Draws, replicas: Draws, log_likelihood: Float[np.ndarray, "ladder replica"]) -> dict[str, xr.Dataset]:
     by_particle = {"label": found.labels, "log_weight": found.log_weights}
-    by_replica = {"label": replicas.labels, "log_likelihood": log_likelihood, "log_prior": log_prior}
+    by_replica = {"label": replicas.labels, "log_likelihood": log_likelihood}
     return {
         "particles": xr.Dataset({name: (("system", "particle"), values) for name, values in by_particle.items()}),
         "replicas": xr.Dataset({name: (("ladder", "replica"), values) for name, values in by_replica.items()}),
