@@ -16,6 +16,7 @@ from bayesnn.izmailov2021 import (
     oracle,
     r1_published,
 )
+from bayesnn.izmailov2021.scales import laptop
 from bayesnn.load import load_run
 from bayesnn.measure.basins import Basins
 from bayesnn.measure.classify import label_run
@@ -263,6 +264,15 @@ def test_r1_sets_side_by_side_and_decides_nothing(monkeypatch):
         r1_published.judge({"imdb": tree}, reference="bdl-imdb", config=config)
 
 
+def test_r1_shares_the_runs_on_the_same_data():
+    scale = laptop()
+    runs = r1_published.plan(scale).runs
+    assert runs["imdb"].config == scale.worlds["reviews"].posterior
+    images = scale.worlds["images"].posterior
+    assert (runs["cifar10"].config.model, runs["cifar10"].config.data.name) == (images.model, "cifar10")
+    assert runs["cifar10"].config.draws < images.draws
+
+
 def test_r1_says_what_is_missing(monkeypatch):
     def missing(name):
         raise UsageError("no file there")
@@ -270,4 +280,4 @@ def test_r1_says_what_is_missing(monkeypatch):
     monkeypatch.setattr(r1_published, "published", missing)
     config = RunConfig(data=Data(name="imdb"))
     finding = r1_published.judge({"imdb": predictions(SAME)}, reference="bdl-imdb", config=config).finding
-    assert (finding.verdict, finding.note) == ("inconclusive", "Not compared: no file there.")
+    assert (finding.verdict, finding.note) == ("not applicable", "Not compared: no file there.")
