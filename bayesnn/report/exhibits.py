@@ -22,6 +22,7 @@ NORMAL = 1.96  # standard errors to each side of a 95 % interval
 FREE_ENERGY = "wbic"  # the form of a learning coefficient that is none, but a free energy in nats
 GAUSSIAN = 2.0  # tail index of Gaussian noise
 WEIGHTINGS = {"visits": "as visited", "mass": "by mass", "stacking": "stacked"}  # of regions
+TENTH = 10  # percent: the least that an axis of shares spans, lest noise look large
 CHANCE = 0.5  # area under the ROC curve of a score that knows nothing
 
 
@@ -42,7 +43,7 @@ def resonance(measure: Measure) -> Exhibit:
         )
         for trajectory in table["trajectory"].values
     }
-    return Exhibit([panel("Share of R-hats above a threshold, %", "R-hat of", names, series, unit=0.01, include=(0,))], [])
+    return Exhibit([panel("Share of R-hats above a threshold, %", "R-hat of", names, series, unit=0.01, include=(0, TENTH))], [])
 
 
 def directions(measure: Measure) -> Exhibit:
@@ -53,7 +54,7 @@ def directions(measure: Measure) -> Exhibit:
         str(tested): _values(table.sel(tested=tested), "share", largest="share_largest") for tested in table["tested"].values
     }
     title = f"Share of leading directions with an R-hat above {HELD:g}, %"
-    panels = [panel(title, "layer", layers, series, unit=0.01, include=(0,))]
+    panels = [panel(title, "layer", layers, series, unit=0.01, include=(0, TENTH))]
     null = measure.tree["null"].to_dataset() if "null" in measure.tree.children else xr.Dataset()
     if null.attrs.get("num_directions"):
         values = _values(null, "spread", "spread_lower", "spread_upper")

@@ -14,7 +14,7 @@ from bayesnn.report.predictions import Cell
 from diagnostics.estimates import Estimate
 
 SERIES_HEIGHT, MARGIN = 14, 8  # pixels: of a series in a row, and around all of them
-LEAST = 0.01  # of what is the most of stationary chains; below it stands 0
+LEAST = 0.01  # of the most that stationary chains show, as written; below it stands 0
 NUM_STYLES = 5  # of series; more of them share colours
 
 
@@ -92,13 +92,12 @@ def panel(
 
 
 def _scaled(value: Value, unit: float) -> Value:
-    return Value(Estimate(*(part / unit for part in value.estimate)), value.largest / unit)
+    largest = value.largest / unit
+    return Value(Estimate(*(part / unit for part in value.estimate)), 0.0 if largest < LEAST else largest)
 
 
 def _largest(value: Value) -> str:
-    if math.isnan(value.largest):
-        return ""
-    return f"stationary: at most {number(value.largest) if value.largest >= LEAST else 0}"
+    return "" if math.isnan(value.largest) else f"stationary: at most {number(value.largest)}"
 
 
 def _draw(name: str, values: Sequence[Value], styles: Sequence[str], axis: Axis, reference: float | None) -> Markup:
