@@ -117,7 +117,10 @@ def test_b3():
     worlds.append(by_mass(SAME, SAME, mass=(0.9, 0.1), noise=0.5))  # its mean has an error of 0.02 nats, twice the margin
     worlds = [{"network": world, "sgd": sgd} for world in worlds]
     assert verdicts(b3_right_weights.judge, worlds) == ["supported", "contradicted", "inconclusive"]
-    assert "by mass, over as visited" in b3_right_weights.judge(worlds[0]).exhibits[0].rows
+    worlds[0]["sgd"].attrs["gradients"] = 240_000.0
+    judgement = b3_right_weights.judge(worlds[0])
+    assert "by mass, over as visited" in judgement.exhibits[0].rows
+    assert "HMC's draws took an unknown number of gradients, SGD 240,000." in judgement.finding.note
 
 
 def test_b3_weighs_regions_by_their_mass_and_leaves_out_those_without_draws():
