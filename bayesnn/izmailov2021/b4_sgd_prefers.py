@@ -5,9 +5,10 @@ SGD on minibatches, from the network's own initialisation, labelled by the same 
 
 Compared: log odds of SGD's share of a region against the region's mass, as a linear function of the region's learning
 coefficient and of the mean training loss of SGD's solutions there, over the regions that both reach. The coefficient is the
-mean form, n (E[L] - L(w*)), of the posterior's draws in the region and SGD's solutions w* there: the prior is the localiser, and
-around one minimum with curvatures h it is the sum of h / (h + prior precision) / 2, half the effective number of parameters.
-Masses come from tempered SMC and the losses of draws from parallel tempering, so that no error enters both.
+mean form, n (E[L] - L(w*)), of the posterior's draws in the region and SGD's solutions w* there (Lau et al. 2025): the prior is
+the localiser, and around one minimum with curvatures h it is the sum of h / (h + prior precision) / 2, half the effective number
+of parameters (MacKay 1992). Masses come from tempered SMC and the losses of draws from parallel tempering, so that no error
+enters both.
 
 The interval of the slope holds the errors of all of them, from resampling solutions, systems of particles and ladders, to first
 order; it is wider where regions scatter about the plane by more than that. Errors of coefficients draw the slope towards 0.
@@ -141,7 +142,8 @@ def mean_by_region(
     """
     num_units = len(values)
     inside = labels[..., None] == np.arange(num_regions)
-    drawn = np.random.default_rng(SEED).multinomial(num_units, np.full(num_units, 1 / num_units), NUM_RESAMPLES)
+    rng = np.random.default_rng([SEED, num_units])  # a stream other than that of the masses, which would be resampled in step
+    drawn = rng.multinomial(num_units, np.full(num_units, 1 / num_units), NUM_RESAMPLES)
     times = np.vstack([np.ones(num_units), drawn])
     count, total = times @ inside.sum(1), times @ (inside * np.asarray(values, float)[..., None]).sum(1)
     with np.errstate(invalid="ignore"):
