@@ -19,7 +19,6 @@ and where SGD and the posterior have fewer than 3 regions in common.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -28,9 +27,10 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from bayesnn.izmailov2021.b1_region_weights import BASINS
+from bayesnn.izmailov2021.b3_right_weights import minibatch_sgd
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.measure.classify import label_run
-from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
+from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement
 from diagnostics.claims import interval_text
 from diagnostics.estimates import NUM_RESAMPLES, SEED, Estimate, interval
 from diagnostics.hypotheses import hypothesis, inconclusive
@@ -39,8 +39,6 @@ from diagnostics.regions.masses import few_systems_factor
 
 TITLE = "SGD prefers regions of low learning coefficient"
 SOURCE = "the critique of Izmailov et al. 2021"
-SOLUTIONS = 200  # of SGD: the share of a region that has a quarter of them is known to 12 %
-BATCH = 32  # the largest of the batches that Masters & Luschi 2018, arXiv 1804.07612, find to generalise best
 FEWEST = 4  # solutions, and ladders, that reach a region: the spread of fewer tells no error, as of masses
 FEWEST_REGIONS = 3  # a slope and the loss's share in it
 
@@ -84,14 +82,13 @@ class Compared(NamedTuple):
 
 def plan(scale: Scale) -> Hypothesis:
     """Return the hypothesis at a scale."""
-    small = dataclasses.replace(scale.small, sgd=scale.small.sgd.model_copy(update={"batch_size": BATCH}))
-    runs = {"network": scale.weighed(), "minibatch-sgd": Planned(small.optimised(SOLUTIONS))}
+    runs = {"network": scale.weighed(), "sgd": minibatch_sgd(scale)}
     return Hypothesis("B4", TITLE, SOURCE, __doc__ or "", runs, {"B4": judge})
 
 
 def judge(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Regress SGD's preferences on learning coefficients."""
-    whole = compared(trees["network"], trees["minibatch-sgd"])
+    whole = compared(trees["network"], trees["sgd"])
     exhibits = exhibits_of(whole)
     known = whole.in_common
     if known.size < FEWEST_REGIONS:

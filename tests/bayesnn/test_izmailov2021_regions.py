@@ -141,7 +141,7 @@ def preference(by_coefficient, losses=None, by_loss=0.0, seed=0):
     rng = np.random.default_rng(seed)
     losses = 0.1 * np.array([1, -1, -1, 1, 1, -1]) if losses is None else losses
     share = MASS * np.exp(by_coefficient * COEFFICIENTS + by_loss * losses)
-    solutions = rng.choice(NUM_REGIONS, b4_sgd_prefers.SOLUTIONS, p=share / share.sum())
+    solutions = rng.choice(NUM_REGIONS, b3_right_weights.SOLUTIONS, p=share / share.sum())
     centre = 5 * np.eye(NUM_REGIONS)
     mean = centre[solutions] + 0.1 * rng.normal(size=(len(solutions), NUM_REGIONS))
     loss = losses[solutions] + 0.01 * rng.normal(size=len(solutions))
@@ -164,7 +164,7 @@ def preference(by_coefficient, losses=None, by_loss=0.0, seed=0):
         evidence=xr.Dataset({"by_system": ("system", 0.1 * rng.normal(size=LADDERS))}),
         classifier=xr.Dataset({"mean": ("feature", np.zeros(6)), "scale": 1.0, "centre": (("region", "feature"), centre)}),
     )
-    return {"network": network, "minibatch-sgd": sgd}
+    return {"network": network, "sgd": sgd}
 
 
 def test_b4():
@@ -180,7 +180,7 @@ def test_b4_measures_what_is_planted():
     # SGD's losses scatter by 0.01 * 300 nats, and 8 solutions or more are in each region; the ladders' errors are 0.2 at most.
     assert (error < 3 / np.sqrt(8) + 0.2).all()
     assert (np.abs(found.coefficient[0] - COEFFICIENTS) < 4 * error).all()
-    assert found.solutions[0].sum() == b4_sgd_prefers.SOLUTIONS
+    assert found.solutions[0].sum() == b3_right_weights.SOLUTIONS
     assert (np.abs(found.mass[0] - MASS) < 4 * found.mass[1:].std(0)).all()
 
 
@@ -210,12 +210,12 @@ def test_b4_needs_three_regions_in_common():
 def test_regions_that_are_no_clusters_of_functions_label_no_other_run():
     world = preference(0.0)
     basins = world["network"]["basins"]
-    short = world["minibatch-sgd"].isel(point=slice(4), missing_dims="ignore")
+    short = world["sgd"].isel(point=slice(4), missing_dims="ignore")
     with pytest.raises(ValueError, match="know 6 predicted numbers, the run keeps 4"):
         label_run(basins, short)
     del basins["classifier"]
     with pytest.raises(ValueError, match="only clusters of functions"):
-        label_run(basins, world["minibatch-sgd"])
+        label_run(basins, world["sgd"])
 
 
 @pytest.mark.slow
