@@ -25,13 +25,18 @@ from tyro.conf import Suppress
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.model_config import (
     CNNLSTM,
+    LIKELIHOODS,
     MLP,
     MODELS,
     PRIORS,
+    Augmented,
+    Categorical,
     DistributionPrior,
     EmpiricalCovariancePrior,
     FamilyPrior,
+    GaussianNoise,
     GaussianPrior,
+    Heteroscedastic,
     LeNet,
     ResNet,
 )
@@ -180,34 +185,6 @@ class Data(Frozen):
         return str(Path(name).resolve()) if name.endswith(".npz") else absolute_source(name)
 
 
-class Categorical(Frozen):
-    """Class probabilities from logits."""
-
-    kind: Annotated[Literal["categorical"], Suppress] = "categorical"
-
-
-class Augmented(Frozen):
-    """Class probabilities from logits, the log likelihood averaged over changed copies of each image."""
-
-    kind: Annotated[Literal["augmented"], Suppress] = "augmented"
-    augmentation: Literal["shifts", "flips"] = "shifts"
-    """Copies moved by a pixel, or mirrored."""
-
-
-class GaussianNoise(Frozen):
-    """Gaussian noise of one scale."""
-
-    kind: Annotated[Literal["gaussian"], Suppress] = "gaussian"
-    noise: PositiveFloat | Literal["learned"] = "learned"
-    """Standard deviation in units of the standardised targets, or learned with the weights."""
-
-
-class Heteroscedastic(Frozen):
-    """Gaussian noise whose scale is the network's second output."""
-
-    kind: Annotated[Literal["heteroscedastic"], Suppress] = "heteroscedastic"
-
-
 class WarmUp(Frozen):
     """Steps before the first draw."""
 
@@ -329,7 +306,7 @@ def read(path: Path) -> RunConfig:
 UNIONS: dict[str, tuple[type[Frozen], ...]] = {
     "model": (*MODELS, Imported),
     "prior": (*PRIORS, Imported),
-    "likelihood": (Categorical, Augmented, GaussianNoise, Heteroscedastic, Imported),
+    "likelihood": (*LIKELIHOODS, Imported),
     "sampler": SAMPLERS,
 }
 SECTIONS: dict[str, type[Frozen]] = {"data": Data, "warmup": WarmUp, "stop": Stop, "density": Imported}

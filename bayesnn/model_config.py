@@ -1,4 +1,4 @@
-"""Settings of each built-in network and prior."""
+"""Settings of each built-in network, prior and likelihood."""
 
 from __future__ import annotations
 
@@ -130,5 +130,34 @@ class DistributionPrior(Frozen):
     """Its parameters, such as df=4 scale=0.3."""
 
 
+class Categorical(Frozen):
+    """Class probabilities from logits."""
+
+    kind: Annotated[Literal["categorical"], Suppress] = "categorical"
+
+
+class Augmented(Frozen):
+    """Class probabilities from logits, the log likelihood averaged over changed copies of each image."""
+
+    kind: Annotated[Literal["augmented"], Suppress] = "augmented"
+    augmentation: Literal["shifts", "flips"] = "shifts"
+    """Copies moved by a pixel, or mirrored."""
+
+
+class GaussianNoise(Frozen):
+    """Gaussian noise of one scale."""
+
+    kind: Annotated[Literal["gaussian"], Suppress] = "gaussian"
+    noise: PositiveFloat | Literal["learned"] = "learned"
+    """Standard deviation in units of the standardised targets, or learned with the weights."""
+
+
+class Heteroscedastic(Frozen):
+    """Gaussian noise whose scale is the network's second output."""
+
+    kind: Annotated[Literal["heteroscedastic"], Suppress] = "heteroscedastic"
+
+
 MODELS = (MLP, LeNet, ResNet, CNNLSTM)
 PRIORS = (GaussianPrior, FamilyPrior, EmpiricalCovariancePrior, DistributionPrior)
+LIKELIHOODS = (Categorical, Augmented, GaussianNoise, Heteroscedastic)
