@@ -266,3 +266,12 @@ def test_table_holds_visits_and_masses_side_by_side(rng):
     np.testing.assert_allclose(table["first_entry"].sum("region"), 1, rtol=1e-12)  # rounding of quotients
     with pytest.raises(ValueError, match="at least one method"):
         regions.regions_table(labels, [])
+
+
+def test_visits_to_the_only_heavy_region_tell_nothing():
+    labels = np.zeros((10, 200), int)
+    finding = regions.regions_visited_by_mass(labels, [regions.masses_from_logs("exact", np.log([0.95, 0.05]))])
+    assert finding.verdict == "inconclusive"
+    assert "tells nothing" in finding.note
+    elsewhere = regions.regions_visited_by_mass(labels + 1, [regions.masses_from_logs("exact", np.log([0.95, 0.05]))])
+    assert elsewhere.verdict == "fail"
