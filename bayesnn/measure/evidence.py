@@ -193,8 +193,8 @@ def methods_agree(table: xr.Dataset) -> Finding:
     reach = float(np.hypot(*(rows["upper"] - rows["log_evidence"]).values))
     interval = (difference - reach, difference + reach)
     written = ", ".join(
-        f"{estimator} {interval_text(*(float(table[name].sel(estimator=estimator)) for name in INTERVAL))}"
-        for estimator in table["estimator"].values
+        f"{estimator} {interval_text(*(float(rows[name].sel(estimator=estimator)) for name in INTERVAL))}"
+        for estimator in rows["estimator"].values
     )
     note = f"Log evidence, nats: {written}. SMC less stepping stones: {interval_text(difference, *interval)}."
     trips = int(table["round_trips"].min())
