@@ -3,8 +3,10 @@
 from samplers import processes
 from samplers.adjusted_mclmc import adjusted_mclmc
 from samplers.barker import barker
+from samplers.chains import Chains
 from samplers.checkpoint import CheckpointError, load_run, save_run
 from samplers.control_variates import control_variates
+from samplers.cross_chain_adaptation import cross_chain_adaptation
 from samplers.dynamic_hmc import dynamic_hmc
 from samplers.evidence import Evidence, NestedEvidence, mean_evidence, nested_evidence, stepping_stone, thermodynamic_integration
 from samplers.folds import BatchMeans, Moments, batch_means, moments
@@ -30,13 +32,29 @@ from samplers.sgnht import sgnht
 from samplers.starts import pathfinder_starts
 from samplers.targets import centred, from_logdensity, log_density, log_density_terms, pad_batch
 from samplers.tempered_smc import ParticleState, tempered_smc
-from samplers.types import Batch, Fold, Health, Info, Kernel, PerChain, Result, Run, Sampler, Save, Target, Tempering, num_params
+from samplers.types import (
+    Batch,
+    Fold,
+    Health,
+    Info,
+    Kernel,
+    PerChain,
+    Proposal,
+    Result,
+    Run,
+    Sampler,
+    Save,
+    Target,
+    Tempering,
+    num_params,
+)
 from samplers.warmup import WarmUp, finish, window_adaptation
 
 __all__ = [
     "KEEP_POSITION",
     "Batch",
     "BatchMeans",
+    "Chains",
     "CheckpointError",
     "Evidence",
     "Fold",
@@ -50,6 +68,7 @@ __all__ = [
     "ParticleState",
     "PerChain",
     "Preconditioner",
+    "Proposal",
     "Restriction",
     "Result",
     "Run",
@@ -66,6 +85,7 @@ __all__ = [
     "centred",
     "constant",
     "control_variates",
+    "cross_chain_adaptation",
     "cyclical",
     "dynamic_hmc",
     "finish",

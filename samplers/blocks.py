@@ -1,4 +1,4 @@
-"""A function of one chain, or of one block of data, applied to many with the same bits however many they are."""
+"""A function of one chain, or of one block of data, applied to many with the same bits however many they are; and their sum."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ def map_blocks(function: Callable[..., Any], width: int, *rows: PyTree) -> Any:
     # XLA must not see the trip count: it inlines a loop of one trip, and a lone row on a device would get other bits.
     results = jax.lax.fori_loop(0, _opaque(num_blocks), body, results)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
+
+
+def tree_sum(rows: PyTree, size: int) -> PyTree:
+    """Add along the leading axis, whose size is a power of two, in a binary tree."""
+    while size > 1:
+        rows, size = jax.tree.map(lambda x: x[0::2] + x[1::2], rows), size // 2
+    return jax.tree.map(lambda x: x[0], rows)
 
 
 def _opaque(value: int) -> Int[Array, ""]:

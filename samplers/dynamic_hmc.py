@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.trajectory import count_steps, leapfrog_transition
-from samplers.types import Batch, Info, Kernel, Target, Tempering
+from samplers.types import Batch, Info, Kernel, Proposal, Target, Tempering
 
 
 class DynamicHMCTuning(NamedTuple):
@@ -77,21 +77,27 @@ def dynamic_hmc(
         jnp.asarray(inverse_mass_matrix, jnp.float32),
         Tempering.at() if tempering is None else tempering,
     )
-    return Kernel(*_functions(target, divergence_threshold), tuning)
+    init, step, propose = _functions(target, divergence_threshold)
+    return Kernel(init, step, tuning, propose)
 
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same target, so that nothing recompiles
-def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
+def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any, Any]:
     move = leapfrog_transition(divergence_threshold)
 
     def init(key: Array, position: PyTree, batch: Batch, tuning: DynamicHMCTuning) -> HMCState:
         return blackjax_init(position, log_density(target, batch, tuning.tempering))
 
-    def step(key: Array, state: HMCState, batch: Batch, tuning: DynamicHMCTuning, step: Int[Array, ""]) -> tuple[HMCState, Info]:
+    def propose(
+        key: Array, state: HMCState, batch: Batch, tuning: DynamicHMCTuning, step: Int[Array, ""]
+    ) -> tuple[HMCState, Info, Proposal]:
         length_key, move_key = jax.random.split(key)
         length = tuning.trajectory_length * jax.random.exponential(length_key, dtype=jnp.float32)
         num_steps = count_steps(length, tuning.step_size, tuning.max_num_steps)
         density = log_density(target, batch, tuning.tempering)
         return move(move_key, state, density, tuning.step_size, tuning.inverse_mass_matrix, num_steps)
 
-    return init, step
+    def step(key: Array, state: HMCState, batch: Batch, tuning: DynamicHMCTuning, step: Int[Array, ""]) -> tuple[HMCState, Info]:
+        return propose(key, state, batch, tuning, step)[:2]
+
+    return init, step, propose

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.trajectory import count_steps, leapfrog_transition, spread
-from samplers.types import Batch, Info, Kernel, Target, Tempering
+from samplers.types import Batch, Info, Kernel, Proposal, Target, Tempering
 
 
 class HMCTuning(NamedTuple):
@@ -85,20 +85,26 @@ def hmc(
         jnp.asarray(inverse_mass_matrix, jnp.float32),
         Tempering.at() if tempering is None else tempering,
     )
-    return Kernel(*_functions(target, divergence_threshold), tuning)
+    init, step, propose = _functions(target, divergence_threshold)
+    return Kernel(init, step, tuning, propose)
 
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same target, so that nothing recompiles
-def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
+def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any, Any]:
     move = leapfrog_transition(divergence_threshold)
 
     def init(key: Array, position: PyTree, batch: Batch, tuning: HMCTuning) -> HMCState:
         return blackjax_init(position, log_density(target, batch, tuning.tempering))
 
-    def step(key: Array, state: HMCState, batch: Batch, tuning: HMCTuning, step: Int[Array, ""]) -> tuple[HMCState, Info]:
+    def propose(
+        key: Array, state: HMCState, batch: Batch, tuning: HMCTuning, step: Int[Array, ""]
+    ) -> tuple[HMCState, Info, Proposal]:
         density = log_density(target, batch, tuning.tempering)
         length = spread(tuning.trajectory_length, tuning.jitter, step)
         num_steps = count_steps(length, tuning.step_size, tuning.max_num_steps)
         return move(key, state, density, tuning.step_size, tuning.inverse_mass_matrix, num_steps)
 
-    return init, step
+    def step(key: Array, state: HMCState, batch: Batch, tuning: HMCTuning, step: Int[Array, ""]) -> tuple[HMCState, Info]:
+        return propose(key, state, batch, tuning, step)[:2]
+
+    return init, step, propose

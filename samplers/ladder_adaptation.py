@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from blackjax.adaptation.step_size import dual_averaging_adaptation
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Float, Int, Key
 
 from samplers.parallel_tempering import Exchanges, LadderState, put_together, rejection_rates, take_apart
 from samplers.types import Batch, Info, Kernel, Position, Target, Tuning
-from samplers.warmup import WarmUp
+from samplers.warmup import WarmUp, averaging_from, cast
 
 # Steps of the first round; each round is twice as long as the one before (Syed et al. 2022, section 5.4).
 FIRST_ROUND = 8
@@ -87,18 +87,14 @@ def equal_parts(rejection: Float[Array, " K-1"], *by_rung: Float[Array, " K"]) -
 def _functions(
     ladder_init: Any, ladder_step: Any, target: Target, num_steps: int, target_acceptance_rate: float
 ) -> tuple[Any, Any, Any]:
-    start_averaging, update_averaging, averaged = dual_averaging_adaptation(target_acceptance_rate)
+    _, update_averaging, averaged = dual_averaging_adaptation(target_acceptance_rate)
     ends = jnp.array([num_steps >> n for n in range(1, num_steps.bit_length()) if num_steps >> n >= FIRST_ROUND])
-
-    def averaging_from(step_size: Float[Array, " K"]) -> Any:
-        started = jax.vmap(start_averaging)(step_size)
-        return jax.tree.map(lambda x: x.astype(jnp.int32 if jnp.issubdtype(x.dtype, jnp.integer) else jnp.float32), started)
 
     def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: Tuning) -> LadderAdaptationState:
         inner = ladder_init(key, position, batch, tuning)
         likelihood_temperature = tuning.tempering.likelihood_temperature
         betas = likelihood_temperature[-1] / likelihood_temperature
-        return LadderAdaptationState(inner, jnp.int32(0), averaging_from(tuning.step_size), betas)
+        return LadderAdaptationState(inner, jnp.int32(0), jax.vmap(averaging_from)(tuning.step_size), betas)
 
     def current(state: LadderAdaptationState, tuning: Tuning, step_size: Float[Array, " K"]) -> Tuning:
         coldest = tuning.tempering.likelihood_temperature[-1]
@@ -111,7 +107,7 @@ def _functions(
         # Half a rejection in a round, so that no gap vanishes where none was seen.
         rejection = (rejection_rates(inner) * num_counted + 0.5) / (num_counted + 1)
         betas, log_step_size = equal_parts(rejection, state.betas, jnp.log(averaged(state.step_size)))
-        moved = state._replace(betas=betas, step_size=averaging_from(jnp.exp(log_step_size)))
+        moved = state._replace(betas=betas, step_size=jax.vmap(averaging_from)(jnp.exp(log_step_size)))
 
         parts = take_apart(target, inner.rungs, batch, tuning)
         rungs = put_together(inner.rungs, parts, current(moved, tuning, tuning.step_size))
@@ -124,16 +120,11 @@ def _functions(
         trial = current(state, tuning, jnp.exp(state.step_size.log_step_size))
         inner, info = ladder_step(key, state.inner, batch, trial, step)
         averaging = jax.vmap(update_averaging)(state.step_size, jnp.nan_to_num(inner.acceptance_rate))
-        new = LadderAdaptationState(inner, state.step + 1, _cast(averaging, state.step_size), state.betas)
+        new = LadderAdaptationState(inner, state.step + 1, cast(averaging, state.step_size), state.betas)
         is_end = jnp.any(new.step == ends)
-        return jax.lax.cond(is_end, lambda s: _cast(close_round(s, batch, tuning), s), lambda s: s, new), info
+        return jax.lax.cond(is_end, lambda s: cast(close_round(s, batch, tuning), s), lambda s: s, new), info
 
     def tuning_of(state: LadderAdaptationState, tuning: Tuning) -> Tuning:
         return current(state, tuning, jax.vmap(averaged)(state.step_size))
 
     return init, step, tuning_of
-
-
-def _cast(tree: PyTree, like: PyTree) -> PyTree:
-    """Give every leaf the type of its like: BlackJAX's adaptation returns float64 for float32 where x64 is enabled."""
-    return jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), tree, like)

@@ -132,7 +132,7 @@ def sample(
     tuning_spec = meshes.tuning_spec(run.tuning)
     # As the program will return it; otherwise its second call would compile once more.
     run = layout.place(run, meshes.run_spec(tuning_spec))
-    sampler = meshes.lift(sampler, layout.chain_block) if isinstance(sampler, Kernel) else sampler
+    sampler = meshes.lift(sampler) if isinstance(sampler, Kernel) else sampler
     arrays = (save.arrays if save else (), fold.arrays if fold else ())
     arrays = arrays if layout.is_local else meshes.replicate(arrays, layout.mesh)
 
@@ -190,7 +190,7 @@ def start(
     """
     num_chains = _num_chains(positions)
     layout = Layout.of(num_chains, mesh, chain_block)
-    sampler = meshes.lift(sampler, layout.chain_block) if isinstance(sampler, Kernel) else sampler
+    sampler = meshes.lift(sampler) if isinstance(sampler, Kernel) else sampler
     tuning = sampler.initial_tuning if tuning is None else tuning
     chain = jnp.arange(first_chain, first_chain + num_chains, dtype=jnp.int32)
     program = _start_program(sampler.init, layout, meshes.tuning_spec(tuning))
@@ -208,7 +208,8 @@ def _start_fold(fold: Fold | None, positions: Position) -> PyTree:
 def _start_program(init: Any, layout: Layout, tuning_spec: Any) -> Callable[..., State]:
     """Compile the start: states from positions."""
     by_chain = meshes.BY_CHAIN
-    on_mesh = meshes.over_mesh(init, layout.mesh, (by_chain, by_chain, meshes.batch_spec(), tuning_spec), by_chain)
+    on_chains = functools.partial(init, layout.chains)
+    on_mesh = meshes.over_mesh(on_chains, layout.mesh, (by_chain, by_chain, meshes.batch_spec(), tuning_spec), by_chain)
 
     @jax.jit
     def program(key: Any, chain: Any, positions: Any, batch: Batch, tuning: Any) -> State:
@@ -234,7 +235,7 @@ def _chunk_program(
         def one_step(step: Any, carry: Any) -> Any:
             state, fold, health, _ = carry
             keys = jax.vmap(jax.random.fold_in, (0, None))(chain_keys, step)
-            state, info = step_fn(keys, state, batch, run.tuning, step)
+            state, info = step_fn(layout.chains, keys, state, batch, run.tuning, step)
             if fold_fn is not None:
                 fold = map_blocks(lambda c, s, i: fold_fn(c, s, i, fold_arrays), block, fold, state, info)
             return state, fold, health.update(info, step), info

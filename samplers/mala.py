@@ -82,6 +82,6 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
 
     def step(key: Array, state: HMCState, batch: Batch, tuning: MALATuning, step: Int[Array, ""]) -> tuple[HMCState, Info]:
         density = log_density(target, batch, tuning.tempering)
-        return move(key, state, density, tuning.step_size, tuning.inverse_mass_matrix, 1)
+        return move(key, state, density, tuning.step_size, tuning.inverse_mass_matrix, 1)[:2]
 
     return init, step

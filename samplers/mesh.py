@@ -15,11 +15,10 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int, Key, PyTree
 
 from samplers import processes
-from samplers.blocks import map_blocks
+from samplers.chains import CHAIN_AXIS, Chains
 from samplers.targets import DATA_AXIS
 from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, Sampler, State, Tuning
 
-CHAIN_AXIS = "chain"
 BY_CHAIN, BY_DATA, EVERYWHERE = PartitionSpec(CHAIN_AXIS), PartitionSpec(DATA_AXIS), PartitionSpec()
 
 
@@ -58,36 +57,34 @@ def _shared_out(devices: Sequence[jax.Device], number: int) -> list[jax.Device]:
     return [by_process[process][place] for process, place in sorted((process, place) for place, process in turns)]
 
 
-def lift(kernel: Kernel, chain_block: int = 1) -> Sampler:
+def lift(kernel: Kernel) -> Sampler:
     """Make a sampler of all chains from a kernel of one, as a `lax.map` over blocks of `chain_block` vmapped chains.
 
     A fixed block width keeps the bits of a chain the same whatever the mesh and the chains beside it. On a CPU 1 is fastest; on
     an accelerator use all the chains of a device.
-
-    Args:
-        kernel: The kernel.
-        chain_block: Chains in a block; their number must be a multiple of it (`sample` pads).
     """
-    return Sampler(*_lifted(kernel.init, kernel.step, chain_block), kernel.initial_tuning)
+    return Sampler(*_lifted(kernel.init, kernel.step), kernel.initial_tuning)
 
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same kernel, so that nothing recompiles
-def _lifted(kernel_init: Any, kernel_step: Any, chain_block: int) -> tuple[Any, Any]:
-    def init(keys: Key[Array, " chain"], positions: Position, batch: Batch, tuning: Tuning) -> State:
+def _lifted(kernel_init: Any, kernel_step: Any) -> tuple[Any, Any]:
+    def init(chains: Chains, keys: Key[Array, " chain"], positions: Position, batch: Batch, tuning: Tuning) -> State:
         per_chain, shared = _split(tuning)
 
         def one(key: Key[Array, ""], position: Position, own: Tuning) -> State:
             return kernel_init(key, position, batch, shared if own is None else own)
 
-        return map_blocks(one, chain_block, keys, positions, per_chain)
+        return chains.map(one, keys, positions, per_chain)
 
-    def step(keys: Key[Array, " chain"], state: State, batch: Batch, tuning: Tuning, step: Int[Array, ""]) -> tuple[State, Info]:
+    def step(
+        chains: Chains, keys: Key[Array, " chain"], state: State, batch: Batch, tuning: Tuning, step: Int[Array, ""]
+    ) -> tuple[State, Info]:
         per_chain, shared = _split(tuning)
 
         def one(key: Key[Array, ""], state: State, own: Tuning) -> tuple[State, Info]:
             return kernel_step(key, state, batch, shared if own is None else own, step)
 
-        return map_blocks(one, chain_block, keys, state, per_chain)
+        return chains.map(one, keys, state, per_chain)
 
     return init, step
 
@@ -129,6 +126,11 @@ class Layout:
     def cut(self, tree: PyTree) -> PyTree:
         """Undo `pad`."""
         return jax.tree.map(lambda x: x[: self.num_chains], tree)
+
+    @property
+    def chains(self) -> Chains:
+        """What a sampler is told of them."""
+        return Chains(self.num_chains, self.chain_block)
 
     @property
     def is_local(self) -> bool:

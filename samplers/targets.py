@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from samplers.blocks import map_blocks
+from samplers.blocks import map_blocks, tree_sum
 from samplers.types import Batch, Position, Target, Tempering
 
 DATA_AXIS = "data"
@@ -192,7 +192,7 @@ def _sum_over_data(target: Target, position: Position, batch: Batch, transform: 
         total = block_sum(examples)
     else:
         blocks = jax.tree.map(lambda x: x.reshape(num_blocks, num_examples // num_blocks, *x.shape[1:]), examples)
-        total = _tree_sum(map_blocks(lambda *block: block_sum(block), 1, *blocks), num_blocks)
+        total = tree_sum(map_blocks(lambda *block: block_sum(block), 1, *blocks), num_blocks)
     total = _tree_sum_over_devices(total, num_devices)
     scale = target.num_data / _tree_sum_over_devices(jnp.sum(batch.weight), num_devices)
     return jax.tree.map(lambda x: scale.astype(x.dtype) * x, total)
@@ -224,11 +224,4 @@ def _tree_sum_over_devices(x: Any, num_devices: int) -> Any:
     """
     if num_devices == 1:
         return x
-    return _tree_sum(jax.lax.all_gather(x, DATA_AXIS), num_devices)
-
-
-def _tree_sum(x: Any, size: int) -> Any:
-    """Add along the leading axis, whose size is a power of two, in a binary tree."""
-    while size > 1:
-        x, size = jax.tree.map(lambda a: a[0::2] + a[1::2], x), size // 2
-    return jax.tree.map(lambda a: a[0], x)
+    return tree_sum(jax.lax.all_gather(x, DATA_AXIS), num_devices)

@@ -13,7 +13,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
 from samplers.targets import LogDensity
-from samplers.types import Info, num_params
+from samplers.types import Info, Proposal, num_params
 
 # A counter times 2^32 / golden ratio, overflow dropped, is an equidistributed sequence (Knuth, TAOCP 3, 6.4).
 GOLDEN = 2654435769
@@ -30,14 +30,14 @@ def count_steps(length: Float[Array, ""], step_size: Float[Array, ""], most: Int
     return jnp.clip(jnp.ceil(length / step_size), 1, most).astype(jnp.int32)
 
 
-def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[HMCState, Info]]:
+def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[HMCState, Info, Proposal]]:
     """Return a transition with fresh momentum, a given number of leapfrog steps and a Metropolis test of their end.
 
     Args:
         divergence_threshold: Energy error, nats, above which a trajectory counts as divergent.
 
     Returns:
-        (key, HMCState, log density, step size, inverse mass matrix, number of steps) -> (HMCState, Info).
+        (key, HMCState, log density, step size, inverse mass matrix, number of steps) -> (HMCState, Info, Proposal).
     """
     transition = blackjax_hmc.build_kernel(divergence_threshold=divergence_threshold)
 
@@ -48,7 +48,7 @@ def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[HMCS
         step_size: Float[Array, ""],
         inverse_mass_matrix: Float[Array, "..."],
         num_steps: Any,
-    ) -> tuple[HMCState, Info]:
+    ) -> tuple[HMCState, Info, Proposal]:
         inverse_mass = jnp.broadcast_to(inverse_mass_matrix, (num_params(state.position),))
         flat, flat_density, unflatten = flattened(state, density)
         new, details = transition(key, flat, flat_density, step_size, inverse_mass, num_steps)
@@ -66,7 +66,9 @@ def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[HMCS
             is_divergent=details.is_divergent | ~jnp.isfinite(details.energy),
             is_finite=jnp.isfinite(new.logdensity),
         )
-        return unflatten(new), info
+        # BlackJAX turns the momentum round at the end of a trajectory.
+        proposal = Proposal(details.proposal.position, -details.proposal.momentum, num_steps * step_size)
+        return unflatten(new), info, proposal
 
     return move
 

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
+from samplers.chains import Chains
+
 type Position = PyTree[Float[Array, "..."]]
 type State = PyTree
 type Tuning = PyTree
@@ -98,6 +100,20 @@ class Info(NamedTuple):
     is_finite: Bool[Array, ""]
 
 
+class Proposal(NamedTuple):
+    """The end of a trajectory, whether it was accepted or not.
+
+    Attributes:
+        position: [d] in the order of `ravel_pytree`.
+        momentum: [d] there, in the direction of travel.
+        time: Integration time that led there.
+    """
+
+    position: Float[Array, " d"]
+    momentum: Float[Array, " d"]
+    time: Float[Array, ""]
+
+
 class Kernel(NamedTuple):
     """A Markov kernel, stochastic-gradient kernel or optimiser that moves one chain.
 
@@ -107,18 +123,24 @@ class Kernel(NamedTuple):
         step: (key, state, batch, tuning, step) -> (State, Info). `step` counts from 0 over the whole run.
         initial_tuning: NamedTuple of arrays (step size, metric, temperature ...); an argument of the compiled program, so that a
             changed value recompiles nothing.
+        propose: Like `step`, with the end of the trajectory as a third result, for a warm-up that learns from trajectories; None
+            for a kernel that has none.
     """
 
     init: Callable[[Key[Array, ""], Position, Batch, Tuning], State]
     step: Callable[[Key[Array, ""], State, Batch, Tuning, Int[Array, ""]], tuple[State, Info]]
     initial_tuning: Tuning
+    propose: Callable[[Key[Array, ""], State, Batch, Tuning, Int[Array, ""]], tuple[State, Info, Proposal]] | None = None
 
 
 class Sampler(NamedTuple):
-    """Like `Kernel`, for all chains at once: keys, State and Info have a leading chain axis."""
+    """Like `Kernel`, for all chains at once: keys, State and Info have a leading chain axis, of the chains on one device.
 
-    init: Callable[[Key[Array, " chain"], Position, Batch, Tuning], State]
-    step: Callable[[Key[Array, " chain"], State, Batch, Tuning, Int[Array, ""]], tuple[State, Info]]
+    Its functions get `Chains` first, by which chains are mapped over, and hear of those on other devices.
+    """
+
+    init: Callable[[Chains, Key[Array, " chain"], Position, Batch, Tuning], State]
+    step: Callable[[Chains, Key[Array, " chain"], State, Batch, Tuning, Int[Array, ""]], tuple[State, Info]]
     initial_tuning: Tuning
 
 

@@ -14,20 +14,21 @@ from blackjax.adaptation.step_size import dual_averaging_adaptation
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, State, Tuning
+from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, Sampler, State, Tuning
 
 type Metric = Literal["identity", "layer", "diagonal"]
 
 
 class WarmUp(NamedTuple):
-    """A kernel that tunes another one.
+    """A kernel that tunes another one, or a sampler that tunes it for all chains together.
 
     Attributes:
-        kernel: Runs like any kernel, and therefore stops, resumes and checkpoints like any kernel.
-        tuning_of: (state of the warm-up, tuning it ran with) -> tuning that it found.
+        kernel: Runs like any kernel or sampler, and therefore stops, resumes and checkpoints like any.
+        tuning_of: (state of the warm-up, tuning it ran with) -> tuning that it found; of one chain if `kernel` is of one, else of
+            all chains, which share it.
     """
 
-    kernel: Kernel
+    kernel: Kernel | Sampler
     tuning_of: Callable[[State, Tuning], Tuning]
 
 
@@ -91,27 +92,44 @@ def window_adaptation(
 
 
 def finish(warmup: WarmUp, run: Run) -> Run:
-    """Hand a finished warm-up over to the kernel that it tuned: same positions, the tuning of each chain its own, next phase.
+    """Hand a finished warm-up over to the kernel that it tuned: same positions, the tuning that it found, next phase.
 
-    A fold of the warm-up is dropped: its draws are not draws of the target.
+    The tuning of each chain is its own, unless the warm-up found one for all of them. A fold of the warm-up is dropped: its draws
+    are not draws of the target.
     """
+    done = run._replace(state=run.state.inner, phase=run.phase + 1, fold=())
+    if isinstance(warmup.kernel, Sampler):
+        return done._replace(tuning=warmup.tuning_of(run.state, run.tuning))
     shared = not isinstance(run.tuning, PerChain)
     tuning = jax.vmap(warmup.tuning_of, (0, None if shared else 0))(run.state, run.tuning if shared else run.tuning.tuning)
-    return run._replace(state=run.state.inner, tuning=PerChain(tuning), phase=run.phase + 1, fold=())
+    return done._replace(tuning=PerChain(tuning))
+
+
+def averaging_from(step_size: Float[Array, ""]) -> Any:
+    """Return the state of dual averaging that sets out from a step size, typed as it stays."""
+    state = dual_averaging_adaptation(0.5)[0](step_size)  # which the acceptance rate aimed at has no part in
+    return jax.tree.map(lambda x: jnp.asarray(x, jnp.int32 if isinstance(x, int) else jnp.float32), state)
+
+
+def by_layer(variances: Float[Array, " d"], position: Position) -> Float[Array, " d"]:
+    """Return for each scalar the mean of the variances in its array of the position."""
+    flat, unravel = ravel_pytree(position)
+    layers = unravel(variances.astype(flat.dtype))
+    return ravel_pytree(jax.tree.map(lambda v: jnp.full_like(v, jnp.mean(v)), layers))[0]
+
+
+def cast(tree: PyTree, like: PyTree) -> PyTree:
+    """Give every leaf the type of its like: BlackJAX's adaptation returns float64 for float32 where x64 is enabled."""
+    return jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), tree, like)
 
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same kernel, so that nothing recompiles
 def _functions(
     kernel_init: Any, kernel_step: Any, num_steps: int, target_acceptance_rate: float, metric: Metric
 ) -> tuple[Any, Any, Any]:
-    start_averaging, update_averaging, averaged = dual_averaging_adaptation(target_acceptance_rate)
+    _, update_averaging, averaged = dual_averaging_adaptation(target_acceptance_rate)
     start_metric, update_metric, end_window = mass_matrix_adaptation(is_diagonal_matrix=True)
     schedule = [(stage == 1, is_end) for stage, is_end in build_schedule(num_steps)]
-
-    def dual_averaging_from(step_size: Float[Array, ""]) -> Any:
-        return jax.tree.map(
-            lambda x: jnp.asarray(x, jnp.int32 if isinstance(x, int) else jnp.float32), start_averaging(step_size)
-        )
 
     def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: Tuning) -> AdaptationState:
         inner = kernel_init(key, position, batch, tuning)
@@ -121,15 +139,13 @@ def _functions(
             inverse_mass = jnp.broadcast_to(tuning.inverse_mass_matrix, flat.shape)
             moments = start_metric(flat.size, inverse_mass)
             moments = jax.tree.map(lambda x: jnp.asarray(x, jnp.int32 if isinstance(x, int) else flat.dtype), moments)
-        return AdaptationState(inner, jnp.int32(0), dual_averaging_from(tuning.step_size), moments)
+        return AdaptationState(inner, jnp.int32(0), averaging_from(tuning.step_size), moments)
 
     def close(moments: Any, position: Position) -> Any:
         closed = end_window(moments)
         if metric == "diagonal":
             return closed
-        variances = ravel_pytree(position)[1](closed.inverse_mass_matrix.astype(ravel_pytree(position)[0].dtype))
-        pooled = jax.tree.map(lambda v: jnp.full_like(v, jnp.mean(v)), variances)
-        return closed._replace(inverse_mass_matrix=ravel_pytree(pooled)[0])
+        return closed._replace(inverse_mass_matrix=by_layer(closed.inverse_mass_matrix, position))
 
     def current(state: AdaptationState, tuning: Tuning, step_size: Float[Array, ""]) -> Tuning:
         inverse_mass = state.metric.inverse_mass_matrix if metric != "identity" else tuning.inverse_mass_matrix
@@ -143,7 +159,7 @@ def _functions(
             ramp = jnp.minimum(1.0, 2 * (state.step + 1) / num_steps)
             trial = trial._replace(trajectory_length=ramp * tuning.trajectory_length)
         inner, info = kernel_step(key, state.inner, batch, trial, step)
-        averaging = _cast(update_averaging(state.step_size, jnp.nan_to_num(info.acceptance_rate)), state.step_size)
+        averaging = cast(update_averaging(state.step_size, jnp.nan_to_num(info.acceptance_rate)), state.step_size)
         moments = state.metric
         if metric != "identity":
             in_window, is_end = jnp.asarray(schedule)[jnp.minimum(state.step, num_steps - 1)]
@@ -151,7 +167,7 @@ def _functions(
             moments = jax.tree.map(lambda new, old: jnp.where(in_window, new, old), updated, moments)
             moments, averaging = jax.lax.cond(
                 is_end,
-                lambda m, a: (_cast(close(m, inner.position), m), dual_averaging_from(averaged(a))),
+                lambda m, a: (cast(close(m, inner.position), m), averaging_from(averaged(a))),
                 lambda m, a: (m, a),
                 moments,
                 averaging,
@@ -159,11 +175,6 @@ def _functions(
         return AdaptationState(inner, state.step + 1, averaging, moments), info
 
     def tuning_of(state: AdaptationState, tuning: Tuning) -> Tuning:
-        return _cast(current(state, tuning, averaged(state.step_size)), tuning)
+        return cast(current(state, tuning, averaged(state.step_size)), tuning)
 
     return init, step, tuning_of
-
-
-def _cast(tree: PyTree, like: PyTree) -> PyTree:
-    """Give every leaf the type of its like: BlackJAX's adaptation returns float64 for float32 where x64 is enabled."""
-    return jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), tree, like)
