@@ -31,7 +31,9 @@ KINDS = {
 }
 # Acceptance at which each sampler is most efficient: HMC Beskos et al. 2013 and Stan's default, MALA Roberts & Rosenthal 1998,
 # Barker Vogrinc et al. 2023, adjusted MCLMC Robnik et al. 2025. One-step GHMC reverses at rejections and wants few of them.
+# Across chains it is their harmonic mean, which is lower: Hoffman et al. 2021.
 ACCEPTANCE = {"hmc": 0.8, "nuts": 0.8, "dynamic-hmc": 0.8, "ghmc": 0.95, "mala": 0.574, "barker": 0.4, "adjusted-mclmc": 0.9}
+ACROSS_CHAINS = 0.651
 # Networks by the kind of their settings, which are their arguments.
 BUILT_IN: dict[str, Callable[..., models.Model]] = {
     "mlp": models.mlp,
@@ -51,7 +53,7 @@ class Method:
     warmup: WarmUp | None
 
     @property
-    def first_kernel(self) -> Kernel:
+    def first_kernel(self) -> Kernel | samplers.Sampler:
         """The kernel that runs before the first draw."""
         return self.warmup.kernel if self.warmup else self.kernel
 
@@ -202,12 +204,10 @@ def _warmup(config: c.RunConfig, kernel: Kernel) -> WarmUp | None:
         )
     if sampler.kind not in ACCEPTANCE:
         return None
-    return samplers.window_adaptation(
-        kernel,
-        num_steps=settings.steps,
-        target_acceptance_rate=settings.target_acceptance_rate or ACCEPTANCE[sampler.kind],
-        metric=settings.metric,
-    )
+    is_joint = settings.scheme == "cross-chain"
+    adaptation = samplers.cross_chain_adaptation if is_joint else samplers.window_adaptation
+    rate = settings.target_acceptance_rate or (ACROSS_CHAINS if is_joint else ACCEPTANCE[sampler.kind])
+    return adaptation(kernel, num_steps=settings.steps, target_acceptance_rate=rate, metric=settings.metric)
 
 
 def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
@@ -216,12 +216,14 @@ def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
     is_adapted = config.warmup.steps > 0 and config.warmup.metric != "identity"
     metric = _prior_metric(problem, is_adapted)[1]
 
-    def motion(length: float | None, rule: Any) -> tuple[float, Any]:
+    def motion(length: float | None, rule: Any, step_size: float) -> tuple[float, Any]:
+        if not length and config.warmup.scheme == "cross-chain":  # which climbs from a length that is too short
+            return step_size, metric
         return (length, 1.0) if length else rule(problem, is_adapted=is_adapted)
 
     match config.sampler:
         case c.HMC() as s:
-            length, inverse_mass = motion(s.trajectory_length, trajectory_rule)
+            length, inverse_mass = motion(s.trajectory_length, trajectory_rule, s.step_size)
             return samplers.hmc(
                 target,
                 step_size=s.step_size,
@@ -240,7 +242,7 @@ def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
                 tempering=tempering,
             )
         case c.DynamicHMC() as s:
-            length, inverse_mass = motion(s.trajectory_length, trajectory_rule)
+            length, inverse_mass = motion(s.trajectory_length, trajectory_rule, s.step_size)
             return samplers.dynamic_hmc(
                 target,
                 step_size=s.step_size,
@@ -259,7 +261,7 @@ def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
             return samplers.barker(target, step_size=s.step_size, inverse_mass_matrix=metric, tempering=tempering)
         case c.MCLMC() as s:
             # Momentum of HMC has length sqrt(d); a direction has length 1. A quarter period is pi / 2 scales.
-            length, inverse_mass = motion(s.decoherence_length, _distance_rule)
+            length, inverse_mass = motion(s.decoherence_length, _distance_rule, s.step_size)
             return samplers.mclmc(
                 target,
                 step_size=s.step_size,
@@ -268,7 +270,7 @@ def _kernel(config: c.RunConfig, problem: Problem) -> Kernel:
                 tempering=tempering,
             )
         case c.AdjustedMCLMC() as s:
-            length, inverse_mass = motion(s.trajectory_length, _distance_rule)
+            length, inverse_mass = motion(s.trajectory_length, _distance_rule, s.step_size)
             return samplers.adjusted_mclmc(
                 target,
                 step_size=s.step_size,

@@ -190,8 +190,11 @@ class WarmUp(Frozen):
 
     steps: NonNegativeInt = 200
     """Adapts step size and metric where the sampler has them; otherwise burn-in."""
+    scheme: Literal["window", "cross-chain"] = "window"
+    """Each chain on its own; or all chains of a job together, and then their trajectory length too (hmc and dynamic-hmc)."""
     target_acceptance_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Acceptance that the step size is adapted to; by default what suits the sampler (HMC and NUTS 0.8, MALA 0.574)."""
+    """Acceptance that the step size is adapted to; by default what suits the sampler (HMC and NUTS 0.8, across
+    chains 0.651, MALA 0.574)."""
     metric: Literal["identity", "layer", "diagonal"] = "identity"
     """Adapt one variance a weight (diagonal) or one for each array of weights (layer), or keep the one that the prior gives."""
 
@@ -273,6 +276,17 @@ class RunConfig(Frozen):
             raise ValueError(
                 f"{self.sampler.kind} is fitted in the warm-up: warmup.steps, the steps of the fit, must be at least 1"
             )
+        if self.warmup.scheme == "cross-chain":
+            if not isinstance(self.sampler, HMC | DynamicHMC):
+                raise ValueError(
+                    f"warmup.scheme cross-chain finds trajectory lengths, and {self.sampler.kind} has none to find: "
+                    "use hmc or dynamic-hmc, or the scheme window"
+                )
+            if self.chains < 2 or not self.warmup.steps:
+                raise ValueError(
+                    "warmup.scheme cross-chain learns from differences of chains: it needs 2 or more, better ten, and "
+                    f"warmup.steps; got {self.chains} chains and {self.warmup.steps} steps"
+                )
         if isinstance(self.sampler, Optimise) and self.draws != 1:
             raise ValueError(
                 f"an optimiser has one draw a chain, its end point; got draws={self.draws}: use draws=1 and thin=steps"

@@ -45,8 +45,13 @@ def begin(config: RunConfig, problem: Problem, method: Method, first_chain: int 
         first_chain: Index in the run of the first of `config.chains` chains; everything random depends on a chain's index.
 
     Raises:
-        UsageError: A start file that does not fit, or a start whose density is not finite.
+        UsageError: A start file that does not fit, a start whose density is not finite, or a warm-up that needs all chains.
     """
+    if first_chain and config.warmup.scheme == "cross-chain":
+        raise UsageError(
+            "chains that are added cannot learn with those of other jobs, as warmup.scheme cross-chain asks: "
+            "start a run of its own (--name), or use warmup.scheme window"
+        )
     start_key, key = jax.random.split(jax.random.key(config.seed))
     everyone = problem.init(start_key, first_chain + config.chains, config.start)
     positions = jax.tree.map(lambda x: x[first_chain:], everyone)

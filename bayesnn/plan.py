@@ -132,7 +132,8 @@ def gradients_of_run(config: RunConfig, problem: Problem) -> float:
     """Return the full-data gradients of a run, all chains, warm-up included; NaN where the sampler decides."""
     a_step = _gradients_a_step(config, problem)
     fitted = isinstance(config.sampler, APPROXIMATIONS)  # whose cost is the fit, and whose draws cost nothing
-    a_warmup_step = _counted_gradients(build_method(config, problem).first_kernel, problem) if fitted else a_step
+    fit: Any = build_method(config, problem).first_kernel
+    a_warmup_step = _counted_gradients(fit, problem) if fitted else a_step
     return config.chains * (config.draws * config.thin * a_step + _warmup_steps(config) * a_warmup_step)
 
 

@@ -21,7 +21,8 @@ class HMC(Frozen):
     step_size: PositiveFloat = 0.01
     """Of the leapfrog integrator; where a warm-up adapts it, its first value."""
     trajectory_length: PositiveFloat | None = None
-    """Mean integration time; by default a quarter period of the prior, pi * scale * sqrt(temperature) / 2."""
+    """Mean integration time; by default a quarter period of the prior, pi * scale * sqrt(temperature) / 2; where a cross-chain
+    warm-up finds it, its first value, by default one step."""
     jitter: Annotated[float, Field(ge=0, lt=1)] = 0.2
     """Relative spread of trajectory lengths; 0 resonates."""
     max_num_steps: PositiveInt = 1000
@@ -45,7 +46,7 @@ class DynamicHMC(Frozen):
     step_size: PositiveFloat = 0.01
     """Of the leapfrog integrator; where a warm-up adapts it, its first value."""
     trajectory_length: PositiveFloat | None = None
-    """Mean integration time; by default a quarter period of the prior."""
+    """Mean integration time; by default a quarter period of the prior; where a cross-chain warm-up finds it, its first value."""
     max_num_steps: PositiveInt = 1000
     """Upper bound on the leapfrog steps of a trajectory."""
 

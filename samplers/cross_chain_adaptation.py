@@ -23,6 +23,9 @@ TARGET_ACCEPTANCE_RATE = 0.651
 # Rate and memory of Adam are those of Hoffman et al. 2021. Relative gradients are of the order 1 / d: the usual epsilon of 1e-8
 # would hold large networks back.
 ASCENT = optax.adam(0.025, b1=0.0, b2=0.95, eps=1e-30)
+# Most by which the logarithm of a length below one leapfrog step grows in a step: what Adam, with this memory, may do at most,
+# 0.025 / sqrt(1 - 0.95).
+CATCHING_UP = 0.11
 # The average of log trajectory lengths gives the t-th one the weight t^-0.5 (Hoffman et al. 2021; BlackJAX's decay rate).
 AVERAGING_POWER = 0.5
 # Stan shrinks variances towards 1e-3 as if it were five more draws (Stan reference manual, "Automatic parameter tuning").
@@ -269,10 +272,12 @@ def _learning(num_steps: int, target_acceptance_rate: float, metric: Metric) -> 
     def learn(learned: Learned, reports: Reports, number: int, max_num_steps: Array, position: Position) -> Learned:
         averaging = update_averaging(learned.step_size, reports.acceptance_rate)
         ascended, ascent = ASCENT.update(-reports.gradient.astype(jnp.float32), learned.ascent)
-        # A length outside one leapfrog step and the most that are allowed goes no further out: trajectories do not depend on it.
-        old, shortest = learned.log_length, learned.step_size.log_step_size
-        longest = shortest + jnp.log(max_num_steps)
-        log_length = jnp.clip(old + ascended, jnp.minimum(old, shortest), jnp.maximum(old, longest))
+        # Trajectories have one leapfrog step at least, to which a shorter length catches up; by and by, since dual averaging sets
+        # out with steps ten times too large. Above the most steps that are allowed a length goes no further up.
+        old, at_present = learned.log_length, learned.step_size.log_step_size
+        shortest = jnp.minimum(old + CATCHING_UP, jnp.minimum(at_present, learned.step_size.log_step_size_avg))
+        longest = jnp.maximum(old, at_present + jnp.log(max_num_steps))
+        log_length = jnp.clip(old + ascended, shortest, longest)
         share = (learned.step + 1) ** -AVERAGING_POWER
         average = (1 - share) * learned.averaged_log_length + share * log_length
         new = learned._replace(
