@@ -73,7 +73,7 @@ def categorical() -> Likelihood:
 def augmented(augmentation: str) -> Likelihood:
     r"""Return the likelihood of class labels whose log is averaged over changed copies of the image.
 
-    .. math:: \log p(y \mid x) = \frac1K \sum_k \log p(y \mid f(g_k x))
+    .. math:: \log p(y \mid x) = \frac{1}{K} \sum_k \log p(y \mid f(g_k x))
 
     This is what training on randomly augmented images maximises. K copies of an image that predict alike count as one example, so
     that the temperature keeps its meaning; where they differ, the density is that of no distribution over labels.

@@ -94,8 +94,8 @@ class Variances(NamedTuple):
         between: Variance of the chain means; NaN for one chain. Of independent draws it is about within / draws.
     """
 
-    within: Float[np.ndarray, "*scalars"]
-    between: Float[np.ndarray, "*scalars"]
+    within: Float[np.ndarray, "..."]
+    between: Float[np.ndarray, "..."]
 
 
 def chain_variances(draws: Draws) -> Variances:

@@ -28,12 +28,12 @@ class StreamingStatistics(NamedTuple):
         mcse_mean: Monte Carlo standard error of the mean, in the units of the draws.
     """
 
-    mean: Float[np.ndarray, "*scalars"]
-    sd: Float[np.ndarray, "*scalars"]
-    rhat_classic: Float[np.ndarray, "*scalars"]
-    rhat_split: Float[np.ndarray, "*scalars"]
-    ess_mean: Float[np.ndarray, "*scalars"]
-    mcse_mean: Float[np.ndarray, "*scalars"]
+    mean: Float[np.ndarray, "..."]
+    sd: Float[np.ndarray, "..."]
+    rhat_classic: Float[np.ndarray, "..."]
+    rhat_split: Float[np.ndarray, "..."]
+    ess_mean: Float[np.ndarray, "..."]
+    mcse_mean: Float[np.ndarray, "..."]
 
 
 def streaming_statistics(

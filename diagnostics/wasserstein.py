@@ -18,7 +18,7 @@ def wasserstein_distance(
 ) -> Float[np.ndarray, "..."]:
     r"""Compute the Wasserstein distance between samples of equal size, point by point.
 
-    .. math:: W_p = \Big(\frac1n \sum_i |x_{(i)} - y_{(i)}|^p\Big)^{1/p}
+    .. math:: W_p = \Big(\frac{1}{n} \sum_i |x_{(i)} - y_{(i)}|^p\Big)^{1/p}
 
     Args:
         samples: Samples or quantiles along the last axis, in any order.

@@ -19,7 +19,7 @@ from bayesnn.measure.localised import localise, save_loss
 from bayesnn.measure.spectrum import Spectra, largest_curvature, loss_spectra
 from diagnostics.claims import Finding
 from diagnostics.learning import Coefficient, LossDraws, Sampling, estimate_all, judge, predict_bias, step_size_for
-from samplers import Batch, Kernel, PerChain, Result, Run, Target
+from samplers import Batch, Kernel, PerChain, Result, Run, Sampler, Target
 
 # Second inverse temperature over the first, unless others are given: near enough for the coefficient to be the same at both, far
 # enough for the difference of the losses to be a third of them.
@@ -271,7 +271,9 @@ def _burn_in(
     return run
 
 
-def _move(key: Key[Array, ""], kernel: Kernel, tuning: PerChain, positions: PyTree, batch: Batch, num_steps: int) -> Run:
+def _move(
+    key: Key[Array, ""], kernel: Kernel | Sampler, tuning: PerChain, positions: PyTree, batch: Batch, num_steps: int
+) -> Run:
     if num_steps == 0:
         return samplers.start(key, kernel, positions, batch, tuning=tuning)
     return samplers.sample(key, kernel, positions, batch, num_steps=num_steps, tuning=tuning, save=None, throw=False).run

@@ -64,11 +64,11 @@ def measure(run: LoadedRun, settings: Shift, console: Console) -> tuple[xr.DataT
             console.print(f"  {name}: accuracy {found[name][-1]['accuracy'].mean():.3f}, clean {clean['accuracy'].mean():.3f}")
     stacked = {key: np.stack([np.stack([one[key] for one in by_intensity]) for by_intensity in found.values()]) for key in clean}
     dims = {key: ("corruption", "intensity", *(["chain"] if key.startswith("chain") else []), "point") for key in clean}
-    dataset = xr.Dataset(
+    table = xr.Dataset(
         {key: (dims[key], values) for key, values in stacked.items()},
         {"corruption": list(found), "intensity": list(settings.intensities)},
     )
-    return xr.DataTree(dataset), ()
+    return xr.DataTree(table), ()
 
 
 def _scores(posterior: Posterior, tree: xr.DataTree, x: Any, y: np.ndarray) -> dict[str, np.ndarray]:

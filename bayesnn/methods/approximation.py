@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+import samplers
 from bayesnn.density import Linearised
-from samplers import Batch, Info, Kernel, WarmUp
+from samplers import Batch, Info, Kernel
 from samplers.types import Position, State, Tuning
 
 
@@ -24,7 +25,7 @@ class Approximation(NamedTuple):
     """
 
     kernel: Kernel
-    fit: WarmUp
+    fit: samplers.WarmUp
 
 
 class Draw(NamedTuple):
@@ -93,7 +94,7 @@ def approximation(
         is_linearised: Draws predict by the network linearised where the trainer ended.
     """
     fit = Kernel(*_fit_functions(trainer.init, trainer.step, gather, is_linearised), trainer.initial_tuning)
-    return Approximation(Kernel(*_draw_functions(draw), initial_tuning), WarmUp(fit, tuning_of))
+    return Approximation(Kernel(*_draw_functions(draw), initial_tuning), samplers.WarmUp(fit, tuning_of))
 
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same trainer, so that nothing recompiles

@@ -50,7 +50,7 @@ def swag(trainer: Kernel, like: Position, *, num_steps: int, first: int, period:
 
     A baseline, whose spread is that of the gradient noise: of the learning rate and the batch size, not of the posterior.
 
-    .. math:: \theta = \bar\theta + \tfrac{1}{\sqrt 2} \Sigma_{diag}^{1/2} z + \tfrac{1}{\sqrt{2 (K - 1)}} D z'
+    .. math:: \theta = \bar\theta + \tfrac{1}{\sqrt{2}} \Sigma_{diag}^{1/2} z + \tfrac{1}{\sqrt{2 (K - 1)}} D z'
 
     with rank K the columns of D; at rank 0 it is the diagonal alone, :math:`\bar\theta + \Sigma_{diag}^{1/2} z`.
 

@@ -25,8 +25,8 @@ class Model(NamedTuple):
         init: (key, inputs) -> parameters, a nested plain dict of arrays; looks at the shape of inputs alone.
         apply: (parameters, inputs) -> [n, output]. Pure, and the outputs of an example do not depend on the examples beside it.
         description: One line.
-        symmetries: (parameters, or arrays of their shapes) -> hidden units that are alike, `diagnostics.UnitGroup`s from the
-            inputs to the outputs; none by default. Built-in networks declare theirs, and runs carry them to their audits.
+        symmetries: (parameters, or arrays of their shapes) -> hidden units that are alike, each a `diagnostics.UnitGroup`, from
+            the inputs to the outputs; none by default. Built-in networks declare theirs, and runs carry them to their audits.
     """
 
     init: Callable[[Key[Array, ""], Float[Array, "n ..."]], Params]
