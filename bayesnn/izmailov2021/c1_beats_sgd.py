@@ -6,7 +6,8 @@ initialisations. The solutions one by one are *SGD*; their mixture is the *deep 
 Compared: log density of the test targets, nats a point; beside it accuracy, or squared error. With one split the interval
 resamples test points, shared by both methods, and seeds of SGD; with several it is that of the mean over splits.
 
-Decides: supported if HMC gains over SGD and over the ensemble, both intervals above zero; contradicted if either lies below.
+Decides: supported if HMC gains over SGD and over the ensemble, both intervals above zero; contradicted if either lies below;
+inconclusive where the chains of HMC disagree in function space, for then it is not the posterior that predicts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from jaxtyping import Float
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judge, Judgement, Planned
 from diagnostics.estimates import Estimate
+from diagnostics.evidence import Evidence
 from diagnostics.hypotheses import (
     conjunction,
     gain,
@@ -31,6 +33,7 @@ from diagnostics.hypotheses import (
     point_scores,
     superiority,
 )
+from diagnostics.mixing import functions_converge
 
 TITLE = "HMC beats SGD and deep ensembles in distribution"
 SOURCE = "Izmailov et al. 2021, sections 1 and 6"
@@ -82,8 +85,13 @@ def judge(world: str, labels: list[str]) -> Judge:
             Exhibit(OTHER[other], other.replace("_", " "), others),
             *(absolute(key, {name: level_of(scores, key) for name, scores in methods.items()}) for key in ("log_score", other)),
         )
+        settled = [functions_converge(Evidence(trees[f"{label}-hmc"])) for label in labels]
         verdict = conjunction(superiority(one) for one in gains.values())
         note = " ".join(gain_sentence(f"HMC over {rival}", one) for rival, one in gains.items())
+        unsettled = [one for one in settled if one.verdict == "fail"]
+        if unsettled:
+            verdict = "inconclusive"
+            note += f" But the chains of HMC do not agree ({len(unsettled)} of {len(labels)} runs): {unsettled[0].note}"
         weakest = min(gains.values(), key=lambda one: one.value)
         return Judgement(hypothesis(f"C1 {world}", verdict, weakest, note, bound=0.0), exhibits)
 

@@ -174,3 +174,13 @@ def test_c3_with_augmentation():
 
     worlds = [{"augmented T=0.1": predictions(skill), "augmented T=1": predictions(SAME)} for skill in (GOOD, BAD)]
     assert verdicts(judge, worlds) == ["supported", "contradicted"]
+
+
+def test_c1_says_nothing_of_chains_that_disagree():
+    good = mixing(0.0, 3.0)
+    good["functions"] = (
+        good["functions"].to_dataset().assign(log_likelihood=predictions(GOOD, draws=200)["functions"]["log_likelihood"])
+    )
+    finding = c1_beats_sgd.judge("w", ["w"])({"w-hmc": good, "w-sgd": predictions(SAME, chains=10, draws=1, seed=3)}).finding
+    assert finding.verdict == "inconclusive"
+    assert "do not agree" in finding.note
