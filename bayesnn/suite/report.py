@@ -66,7 +66,8 @@ def write_suite_report(suite: Suite, folder: SuiteFolder, judged: Sequence[Judge
 
 def _section(one: Judged, suite: Suite, folder: SuiteFolder) -> dict[str, Any]:
     hypothesis = one.hypothesis
-    runs = [(name, f"runs/{path}/config.json") for name, path in suite.folder_names(hypothesis).items()]
+    places = {name: folder.run_path(path).relative_to(folder.path) for name, path in suite.folder_names(hypothesis).items()}
+    runs = [(name, f"{place}/config.json") for name, place in places.items()]
     return {
         "name": hypothesis.name,
         "title": hypothesis.title,

@@ -44,8 +44,9 @@ class SuiteFolder:
         write_atomically(self.path / SUITE, suite.description_json())
 
     def run_path(self, name: str) -> Path:
-        """Return where a run lies."""
-        return self.path / RUNS / name
+        """Return where a run lies, under whatever name another choice of hypotheses gave it: its digest tells."""
+        known = (self.path / RUNS).glob(f"*-{name.rpartition('-')[2]}")
+        return next(known, self.path / RUNS / name)
 
     def is_complete(self, name: str, planned: Planned) -> bool:
         """Tell whether a run has all its draws and everything is measured that is asked for."""

@@ -147,3 +147,13 @@ def test_one_measure_with_two_settings_is_refused():
     suite = Suite("s", "t", "d", tuple(Hypothesis(str(i), "t", "s", "p", one, {}) for i, one in enumerate(runs)))
     with pytest.raises(ValueError, match="two settings"):
         suite.planned()
+
+
+def test_a_run_is_found_by_its_digest_whatever_it_is_called(finished):
+    suite, folder, _ = finished
+    shared = suite.folder_names(suite.hypotheses[0])["hmc"]
+    alone = Suite(suite.name, suite.scale, suite.description, suite.hypotheses[1:])
+    called = alone.folder_names(suite.hypotheses[1])["again"]
+    assert called != shared
+    assert folder.run_path(called) == folder.run_path(shared)
+    assert folder.has_draws(called)
