@@ -56,7 +56,7 @@ def _judge(name: str, hypothesis: Hypothesis, trees: Trees) -> Judgement:
             return Judgement(Finding(name, "hypothesis", "not applicable", note=f"Not judged: {missing}."))
         return Judgement(inconclusive(name, f"Not judged: {missing}."))
     except KeyError:  # of a group of the tree that a measure should have made
-        if not (reason := trees.failed_measures()):
+        if not (reason := trees.missing_measures()):
             raise
         return Judgement(inconclusive(name, f"Not judged: {reason}."))
     except ValueError as error:  # what a judge says of runs that it cannot compare

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -102,14 +102,15 @@ class Trees(Mapping[str, "xr.DataTree"]):
             raise MissingRunError(f"the run {name} is not complete")
         return _read(self._folder.run_path(folder_name), tuple(self._planned[folder_name].measures))
 
-    def failed_measures(self) -> str:
-        """Say which measures failed, and why; empty if none did."""
-        wanted = {f"{self._names[name]}/{measure}": (name, measure) for name in self for measure in self._measures(name)}
-        failed = ((*wanted[key], reason) for key, reason in self._failures.items() if key in wanted)
-        return "; ".join(f"the measure {measure} of the run {name} failed: {reason}" for name, measure, reason in failed)
-
-    def _measures(self, name: str) -> Iterable[str]:
-        return self._planned[self._names[name]].measures
+    def missing_measures(self) -> str:
+        """Say which measures there are not, and why; empty if all are there."""
+        missing = []
+        for name in self:
+            folder_name = self._names[name]
+            for measure in self._folder.missing_measures(folder_name, self._planned[folder_name]):
+                reason = self._failures.get(f"{folder_name}/{measure}")
+                missing.append(f"the measure {measure} of the run {name} {f'failed: {reason}' if reason else 'is not made yet'}")
+        return "; ".join(missing)
 
     def __contains__(self, name: object) -> bool:
         return name in self._names and self._names[str(name)] not in self._failures
