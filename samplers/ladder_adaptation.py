@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from blackjax.adaptation.step_size import dual_averaging_adaptation
 from jaxtyping import Array, Float, Int, Key
 
@@ -88,7 +89,7 @@ def _functions(
     ladder_init: Any, ladder_step: Any, target: Target, num_steps: int, target_acceptance_rate: float
 ) -> tuple[Any, Any, Any]:
     _, update_averaging, averaged = dual_averaging_adaptation(target_acceptance_rate)
-    ends = jnp.array([num_steps >> n for n in range(1, num_steps.bit_length()) if num_steps >> n >= FIRST_ROUND])
+    ends = np.array([num_steps >> n for n in range(1, num_steps.bit_length()) if num_steps >> n >= FIRST_ROUND], np.int32)
 
     def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: Tuning) -> LadderAdaptationState:
         inner = ladder_init(key, position, batch, tuning)

@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from blackjax.adaptation.mass_matrix import mass_matrix_adaptation
 from blackjax.adaptation.staged_adaptation import build_schedule
 from blackjax.adaptation.step_size import dual_averaging_adaptation
@@ -129,7 +130,8 @@ def _functions(
 ) -> tuple[Any, Any, Any]:
     _, update_averaging, averaged = dual_averaging_adaptation(target_acceptance_rate)
     start_metric, update_metric, end_window = mass_matrix_adaptation(is_diagonal_matrix=True)
-    schedule = [(stage == 1, is_end) for stage, is_end in build_schedule(num_steps)]
+    stages = np.asarray(build_schedule(num_steps))  # of NumPy: the functions outlive the precision they were made under
+    in_windows, window_ends = stages[:, 0] == 1, stages[:, 1] == 1
 
     def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: Tuning) -> AdaptationState:
         inner = kernel_init(key, position, batch, tuning)
@@ -162,7 +164,8 @@ def _functions(
         averaging = cast(update_averaging(state.step_size, jnp.nan_to_num(info.acceptance_rate)), state.step_size)
         moments = state.metric
         if metric != "identity":
-            in_window, is_end = jnp.asarray(schedule)[jnp.minimum(state.step, num_steps - 1)]
+            now = jnp.minimum(state.step, num_steps - 1)
+            in_window, is_end = jnp.asarray(in_windows)[now], jnp.asarray(window_ends)[now]
             updated = update_metric(moments, inner.position)
             moments = jax.tree.map(lambda new, old: jnp.where(in_window, new, old), updated, moments)
             moments, averaging = jax.lax.cond(

@@ -52,6 +52,18 @@ def test_identity_metric_adapts_the_step_size_alone():
     assert abs(run(kernel, 500, run=finished).info.acceptance_rate.mean() - 0.8) < 0.1
 
 
+def test_functions_made_in_double_precision_serve_single():
+    def types(dtype):
+        kernel = window_adaptation(KERNELS["hmc"], num_steps=37).kernel  # a length of its own: its functions are not cached yet
+        position, tuning = jnp.zeros(KNOWN.mean.size, dtype), kernel.initial_tuning
+        state = jax.eval_shape(kernel.init, KEY, position, KNOWN.batch, tuning)
+        return jax.eval_shape(kernel.step, KEY, state, KNOWN.batch, tuning, jnp.int32(0))[0].inner.position.dtype
+
+    with jax.enable_x64(True):
+        assert types(jnp.float64) == jnp.float64
+    assert types(jnp.float32) == jnp.float32
+
+
 def test_keeps_no_history():
     def state(num_steps):
         kernel = window_adaptation(KERNELS["hmc"], num_steps=num_steps).kernel
