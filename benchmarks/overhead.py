@@ -3,40 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 import samplers
 from benchmarks.digits import NUM_CHAINS, NUM_LEAPFROG, STEP_SIZE, digits_posterior, starts
+from benchmarks.kernels import floor
 from benchmarks.timing import interleave, report, report_ratio, seconds
-from samplers import mesh as meshes
-from samplers.blocks import map_blocks
 
 STEPS = 20  # trajectories a repeat
 REPEATS = 7
-
-
-def bare_gradient(posterior: Any, chain_block: int, count: int) -> Any:
-    """Return a jitted function of `count` value-and-gradients of all chains one after another, laid out as `sample` does."""
-
-    def gradients(position: Any, batch: Any) -> Any:
-        density = samplers.log_density(posterior.target, batch, posterior.tempering)
-
-        def descend(_: Any, carry: Any) -> Any:
-            x, _ = carry
-            value, slope = jax.value_and_grad(density)(x)
-            return jax.tree.map(lambda a, b: a + 1e-9 * b, x, slope), value  # each gradient needs the one before
-
-        return jax.lax.fori_loop(0, count, descend, (position, jnp.float32(0)))
-
-    def local(positions: Any, batch: Any) -> Any:
-        return map_blocks(lambda x: gradients(x, batch), chain_block, positions)
-
-    mesh = meshes.make_mesh(NUM_CHAINS)
-    specs = (meshes.BY_CHAIN, meshes.batch_spec())
-    return jax.jit(meshes.over_mesh(local, mesh, specs, meshes.BY_CHAIN))
 
 
 def main() -> None:
@@ -48,7 +24,7 @@ def main() -> None:
     cases = {}
     for block in (1, 2):
         warm = run(num_steps=STEPS, chain_block=block).run
-        once, many = bare_gradient(posterior, block, 1), bare_gradient(posterior, block, NUM_LEAPFROG)
+        once, many = floor(posterior, 1, 0, 1, block), floor(posterior, NUM_LEAPFROG, 0, 1, block)
         cases[f"HMC, chain_block {block}"] = functools.partial(
             lambda block, warm: (
                 seconds(lambda: run(num_steps=STEPS, run=warm, chain_block=block, chunk_seconds=1e9).run.state)

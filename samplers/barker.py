@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from blackjax.mcmc.hmc import HMCState
 from blackjax.mcmc.hmc import init as blackjax_init
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, PyTree
 
 from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Target, Tempering
+from samplers.vectors import flattened
 
 
 class BarkerTuning(NamedTuple):
@@ -76,19 +76,19 @@ def _functions(target: Target) -> tuple[Any, Any]:
 
     def step(key: Array, state: HMCState, batch: Batch, tuning: BarkerTuning, step: Int[Array, ""]) -> tuple[HMCState, Info]:
         size_key, sign_key, accept_key = jax.random.split(key, 3)
-        x, unravel = ravel_pytree(state.position)
-        gradient = ravel_pytree(state.logdensity_grad)[0]
+        flat, density, unflatten = flattened(state, log_density(target, batch, tuning.tempering))
+        x, _, gradient = flat
         scale = (tuning.step_size * jnp.sqrt(tuning.inverse_mass_matrix)).astype(x.dtype)
         size = scale * jax.random.normal(size_key, x.shape, x.dtype)
         is_kept = jax.random.uniform(sign_key, x.shape, x.dtype) < jax.nn.sigmoid(size * gradient)
         move = jnp.where(is_kept, size, -size)
-        proposal = blackjax_init(unravel(x + move), log_density(target, batch, tuning.tempering))
+        proposal = blackjax_init(x + move, density)
         # Forward, a move z has density proportional to sigmoid(z g); backward, to sigmoid(-z g').
-        backward = jax.nn.log_sigmoid(-move * ravel_pytree(proposal.logdensity_grad)[0])
+        backward = jax.nn.log_sigmoid(-move * proposal.logdensity_grad)
         log_ratio = proposal.logdensity - state.logdensity + jnp.sum(backward - jax.nn.log_sigmoid(move * gradient))
         acceptance_rate = jnp.where(jnp.isfinite(log_ratio), jnp.exp(jnp.minimum(log_ratio, 0)), 0.0)
         is_accepted = jax.random.uniform(accept_key, dtype=x.dtype) < acceptance_rate
-        new = jax.tree.map(lambda a, b: jnp.where(is_accepted, a, b), proposal, state)
+        new = jax.tree.map(lambda a, b: jnp.where(is_accepted, a, b), proposal, flat)
         nan = jnp.full_like(log_ratio, jnp.nan)
         info = Info(
             num_gradients=jnp.float32(1),
@@ -99,6 +99,6 @@ def _functions(target: Target) -> tuple[Any, Any]:
             is_divergent=~jnp.isfinite(proposal.logdensity),
             is_finite=jnp.isfinite(new.logdensity),
         )
-        return new, info
+        return unflatten(new), info
 
     return init, step

@@ -11,11 +11,11 @@ import numpy as np
 import optax
 from blackjax.adaptation.staged_adaptation import build_schedule
 from blackjax.adaptation.step_size import dual_averaging_adaptation
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
 from samplers.chains import Chains
 from samplers.types import Batch, Info, Kernel, PerChain, Position, Sampler, State, Tuning
+from samplers.vectors import ravel
 from samplers.warmup import Metric, WarmUp, averaging_from, by_layer, cast
 
 # Acceptance at which HMC is most efficient in high dimension (Beskos et al. 2013).
@@ -165,7 +165,7 @@ def _functions(
             raise ValueError("cross-chain adaptation finds one tuning for all chains, so they must start with one, got PerChain")
 
         def one(key: Key[Array, ""], position: Position) -> CrossChainState:
-            flat, _ = ravel_pytree(position)
+            flat, _ = ravel(position)
             inverse_mass = jnp.broadcast_to(tuning.inverse_mass_matrix, flat.shape).astype(flat.dtype)
             zeros = jnp.zeros_like(flat)
             moments = Moments(inverse_mass, jnp.zeros((), flat.dtype), zeros, zeros) if metric != "identity" else ()
@@ -187,7 +187,7 @@ def _functions(
         trial = current(learned, tuning, jnp.exp(learned.step_size.log_step_size), learned.log_length)
 
         def move(key: Key[Array, ""], inner: State) -> tuple[State, Info, Any]:
-            start, _ = ravel_pytree(inner.position)
+            start, _ = ravel(inner.position)
             new, info, proposal = kernel_propose(key, inner, batch, trial, step)
             weight = jnp.nan_to_num(info.acceptance_rate).astype(start.dtype)
             # A trajectory that diverged is never accepted, and may have ended anywhere.

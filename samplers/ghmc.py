@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from samplers.arguments import require_positive, require_share
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Target, Tempering, num_params
+from samplers.vectors import flattened
 
 
 class GHMCTuning(NamedTuple):
@@ -79,22 +80,20 @@ def ghmc(
 def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
     transition = blackjax_ghmc.build_kernel(divergence_threshold=divergence_threshold)
 
-    def inverse_scale(tuning: GHMCTuning, position: PyTree) -> Float[Array, " d"]:
-        return jnp.broadcast_to(jnp.sqrt(tuning.inverse_mass_matrix), (num_params(position),))
-
     def init(key: Array, position: PyTree, batch: Batch, tuning: GHMCTuning) -> blackjax_ghmc.GHMCState:
         state_key, momentum_key = jax.random.split(key)
         state = blackjax_ghmc.init(position, log_density(target, batch, tuning.tempering), state_key)
-        metric = metrics.gaussian_euclidean(inverse_scale(tuning, position) ** 2)
+        metric = metrics.gaussian_euclidean(jnp.atleast_1d(tuning.inverse_mass_matrix))
         return state._replace(momentum=metric.sample_momentum(momentum_key, position))
 
     def step(
         key: Array, state: blackjax_ghmc.GHMCState, batch: Batch, tuning: GHMCTuning, step: Int[Array, ""]
     ) -> tuple[blackjax_ghmc.GHMCState, Info]:
-        density = log_density(target, batch, tuning.tempering)
-        scale = inverse_scale(tuning, state.position)
-        new, details = transition(key, state, density, tuning.step_size, scale, tuning.refreshment, tuning.refreshment / 2)
-        kinetic_energy = metrics.gaussian_euclidean(scale**2).kinetic_energy
+        flat, density, unflatten = flattened(state, log_density(target, batch, tuning.tempering))
+        inverse_mass = jnp.atleast_1d(tuning.inverse_mass_matrix)
+        scale = jnp.sqrt(inverse_mass)
+        new, details = transition(key, flat, density, tuning.step_size, scale, tuning.refreshment, tuning.refreshment / 2)
+        kinetic_energy = metrics.gaussian_euclidean(inverse_mass).kinetic_energy
         kinetic = kinetic_energy(new.momentum)
         info = Info(
             num_gradients=jnp.float32(1),
@@ -105,6 +104,6 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
             is_divergent=details.is_divergent | ~jnp.isfinite(details.energy),
             is_finite=jnp.isfinite(new.logdensity),
         )
-        return new, info
+        return unflatten(new), info
 
     return init, step

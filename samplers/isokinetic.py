@@ -6,11 +6,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Key, PyTree
 
 from samplers.targets import LogDensity
 from samplers.types import Position, num_params
+from samplers.vectors import ravel
 
 # Of the minimal-norm second-order splitting: two gradients a step, and steps more than twice as long as leapfrog's for the same
 # error (Takaishi & de Forcrand 2006, hep-lat/0505020, eq. 20; Robnik et al. 2023, arXiv 2212.08549).
@@ -43,20 +43,21 @@ def start(density: LogDensity, position: Position, key: Key[Array, ""]) -> Isoki
     if num_params(position) < 2:
         raise ValueError("microcanonical dynamics needs two or more dimensions; sample one dimension with hmc")
     logdensity, gradient = jax.value_and_grad(density)(position)
-    return IsokineticState(position, even_direction(key, position), logdensity, gradient)
+    flat, unravel = ravel(position)
+    return IsokineticState(position, unravel(even_direction(key, flat)), logdensity, gradient)
 
 
-def even_direction(key: Key[Array, ""], position: Position) -> PyTree:
+def even_direction(key: Key[Array, ""], like: Float[Array, " d"]) -> Float[Array, " d"]:
     """Return a direction drawn evenly from the unit sphere."""
-    flat, unravel = ravel_pytree(position)
-    return unravel(_unit(jax.random.normal(key, flat.shape, flat.dtype)))
+    return _unit(jax.random.normal(key, like.shape, like.dtype))
 
 
-def turn(key: Key[Array, ""], direction: PyTree, step_size: Float[Array, ""], decoherence_length: Float[Array, ""]) -> PyTree:
+def turn(
+    key: Key[Array, ""], direction: Float[Array, " d"], step_size: Float[Array, ""], decoherence_length: Float[Array, ""]
+) -> Float[Array, " d"]:
     """Return the direction after a step's worth of noise, which makes it forget itself over the decoherence length."""
-    flat, unravel = ravel_pytree(direction)
-    noise = jnp.sqrt(jnp.expm1(2 * step_size / decoherence_length) / flat.size).astype(flat.dtype)
-    return unravel(_unit(flat + noise * jax.random.normal(key, flat.shape, flat.dtype)))
+    noise = jnp.sqrt(jnp.expm1(2 * step_size / decoherence_length) / direction.size).astype(direction.dtype)
+    return _unit(direction + noise * jax.random.normal(key, direction.shape, direction.dtype))
 
 
 def move(
@@ -65,24 +66,22 @@ def move(
     """Take one minimal-norm step of the deterministic dynamics.
 
     Args:
-        density: The log density.
-        state: Where it starts.
+        density: The log density of a position that is a vector.
+        state: Where it starts; its position, direction and gradient are vectors.
         step_size: Length of the step.
         scale: Square root of the inverse mass matrix, scalar or [d].
 
     Returns:
         The new point, and the change of kinetic energy, nats; minus the change of log density it is the energy error.
     """
-    x, unravel = ravel_pytree(state.position)
-    step_size, scale = step_size.astype(x.dtype), scale.astype(x.dtype)
-    direction, gradient = ravel_pytree(state.direction)[0], ravel_pytree(state.gradient)[0]
-    logdensity, kinetic = state.logdensity, jnp.zeros_like(state.logdensity)
+    x, direction, logdensity, gradient = state
+    step_size, scale, kinetic = step_size.astype(x.dtype), scale.astype(x.dtype), jnp.zeros_like(logdensity)
     for kick, drift in ((MINIMAL_NORM, 0.5), (1 - 2 * MINIMAL_NORM, 0.5)):
         direction, change = _kick(direction, scale * gradient, kick * step_size)
         x, kinetic = x + drift * step_size * scale * direction, kinetic + change
-        logdensity, gradient = jax.value_and_grad(lambda flat: density(unravel(flat)))(x)
+        logdensity, gradient = jax.value_and_grad(density)(x)
     direction, change = _kick(direction, scale * gradient, MINIMAL_NORM * step_size)
-    return IsokineticState(unravel(x), unravel(direction), logdensity, unravel(gradient)), kinetic + change
+    return IsokineticState(x, direction, logdensity, gradient), kinetic + change
 
 
 def _kick(
@@ -94,11 +93,11 @@ def _kick(
     textbook form cancels a log 2, which in float32 costs 1e-7 (d - 1) nats a step.
     """
     size = jnp.linalg.norm(gradient)
-    towards = gradient / jnp.maximum(size, jnp.finfo(gradient.dtype).tiny)
+    inverse_size = 1 / jnp.maximum(size, jnp.finfo(gradient.dtype).tiny)
     degrees = direction.size - 1
     angle = time * size / degrees
-    cosine, zeta = towards @ direction, jnp.exp(-angle)
-    turned = towards * (1 - zeta) * (1 + zeta + cosine * (1 - zeta)) + 2 * zeta * direction
+    cosine, zeta = inverse_size * (gradient @ direction), jnp.exp(-angle)
+    turned = inverse_size * (1 - zeta) * (1 + zeta + cosine * (1 - zeta)) * gradient + 2 * zeta * direction
     change = degrees * (angle + jnp.log1p(0.5 * (1 - cosine) * jnp.expm1(-2 * angle)))
     return _unit(turned), change
 

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
 from samplers.arguments import require_positive, require_share
 from samplers.types import Batch, Info, Kernel, Position, State, Tuning
+from samplers.vectors import ravel
 from samplers.warmup import WarmUp
 
 # Energy errors of one step grow with its sixth power in variance (third in size); log-normal weight and memory of the running
@@ -90,7 +90,7 @@ def _functions(
     first, second = int(FIRST * num_steps), int(SECOND * num_steps)
 
     def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: Tuning) -> MCLMCAdaptationState:
-        zero, zeros = jnp.float32(0), jnp.zeros_like(ravel_pytree(position)[0])
+        zero, zeros = jnp.float32(0), jnp.zeros_like(ravel(position)[0])
         inner = kernel_init(key, position, batch, tuning)
         return MCLMCAdaptationState(inner, jnp.int32(0), tuning.step_size, zero, zero, zero, zeros, zeros)
 
@@ -113,7 +113,7 @@ def _functions(
         if is_diagonal:  # the metric, once it changes, is a vector
             tuning = tuning._replace(inverse_mass_matrix=jnp.broadcast_to(tuning.inverse_mass_matrix, state.mean.shape))
         inner, info = kernel_step(key, state.inner, batch, current(state, tuning), step)
-        flat = ravel_pytree(inner.position)[0]
+        flat = ravel(inner.position)[0]
         step_size, weight, average = adapt(state, info, inner.logdensity, flat.size)
         is_restart = state.step + 1 == second  # a new metric has a new step size
         weight, average = (jnp.where(is_restart, 0.0, x) for x in (weight, average))

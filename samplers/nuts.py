@@ -12,8 +12,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from samplers.arguments import require_positive
 from samplers.targets import log_density
-from samplers.trajectory import flattened
-from samplers.types import Batch, Info, Kernel, Target, Tempering, num_params
+from samplers.types import Batch, Info, Kernel, Target, Tempering
+from samplers.vectors import flattened
 
 
 class NUTSTuning(NamedTuple):
@@ -84,7 +84,7 @@ def _functions(target: Target, max_num_doublings: int, divergence_threshold: flo
         key: Array, state: blackjax_hmc.HMCState, batch: Batch, tuning: NUTSTuning, step: Int[Array, ""]
     ) -> tuple[blackjax_hmc.HMCState, Info]:
         density = log_density(target, batch, tuning.tempering)
-        inverse_mass = jnp.broadcast_to(tuning.inverse_mass_matrix, (num_params(state.position),))
+        inverse_mass = jnp.atleast_1d(tuning.inverse_mass_matrix)
         flat, flat_density, unflatten = flattened(state, density)
         new, details = transition(key, flat, flat_density, tuning.step_size, inverse_mass, max_num_doublings)
         nan = jnp.full_like(details.energy, jnp.nan)

@@ -12,10 +12,10 @@ import numpy as np
 from blackjax.adaptation.mass_matrix import mass_matrix_adaptation
 from blackjax.adaptation.staged_adaptation import build_schedule
 from blackjax.adaptation.step_size import dual_averaging_adaptation
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, Sampler, State, Tuning
+from samplers.vectors import ravel
 
 type Metric = Literal["identity", "layer", "diagonal"]
 
@@ -114,9 +114,9 @@ def averaging_from(step_size: Float[Array, ""]) -> Any:
 
 def by_layer(variances: Float[Array, " d"], position: Position) -> Float[Array, " d"]:
     """Return for each scalar the mean of the variances in its array of the position."""
-    flat, unravel = ravel_pytree(position)
+    flat, unravel = ravel(position)
     layers = unravel(variances.astype(flat.dtype))
-    return ravel_pytree(jax.tree.map(lambda v: jnp.full_like(v, jnp.mean(v)), layers))[0]
+    return ravel(jax.tree.map(lambda v: jnp.full_like(v, jnp.mean(v)), layers))[0]
 
 
 def cast(tree: PyTree, like: PyTree) -> PyTree:
@@ -137,7 +137,7 @@ def _functions(
         inner = kernel_init(key, position, batch, tuning)
         moments = ()
         if metric != "identity":
-            flat, _ = ravel_pytree(position)
+            flat, _ = ravel(position)
             inverse_mass = jnp.broadcast_to(tuning.inverse_mass_matrix, flat.shape)
             moments = start_metric(flat.size, inverse_mass)
             moments = jax.tree.map(lambda x: jnp.asarray(x, jnp.int32 if isinstance(x, int) else flat.dtype), moments)
@@ -166,7 +166,7 @@ def _functions(
         if metric != "identity":
             now = jnp.minimum(state.step, num_steps - 1)
             in_window, is_end = jnp.asarray(in_windows)[now], jnp.asarray(window_ends)[now]
-            updated = update_metric(moments, inner.position)
+            updated = update_metric(moments, ravel(inner.position)[0])
             moments = jax.tree.map(lambda new, old: jnp.where(in_window, new, old), updated, moments)
             moments, averaging = jax.lax.cond(
                 is_end,
