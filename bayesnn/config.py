@@ -61,6 +61,7 @@ from bayesnn.sampler_config import (
     MCDropout,
     MeanFieldVI,
     Optimise,
+    ParallelTempering,
     Sampler,
 )
 
@@ -107,6 +108,7 @@ __all__ = [
     "MeanFieldVI",
     "Model",
     "Optimise",
+    "ParallelTempering",
     "Prior",
     "ResNet",
     "RunConfig",

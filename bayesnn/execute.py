@@ -121,6 +121,8 @@ def execute(folder: RunFolder, shard: Shard, problem: Problem, method: Method, r
             raise
         state = "complete" if is_complete else "interrupted"
         execution.write_status(state)
+        if is_complete:
+            execution.tell()
     if not is_complete:
         cause = interrupts.requested or "a signal to another process"
         reporter.note(f"stopped by {cause} with {execution.done.draws} draws committed.")
@@ -136,7 +138,8 @@ class _Execution:
         self.config, self.shard = folder.config, shard
         self.mesh = run_mesh(shard.num_chains, problem)
         self.batch = samplers.place_batch(problem.batch, self.mesh)
-        self.save = problem.save._replace(arrays=samplers.replicate(problem.save.arrays, self.mesh))
+        save = method.save(problem)
+        self.save = save._replace(arrays=samplers.replicate(save.arrays, self.mesh))
         self.done = self.shard.read_commit()
         self.run = self._restore()
         self.committed_at = time.monotonic()
@@ -155,6 +158,16 @@ class _Execution:
         """Say how far the chains are."""
         if is_first():
             self.folder.write_status(self.shard, state, self.done)
+
+    def tell(self) -> None:
+        """Say what the sampler's own statistics are at the last draw."""
+        statistics = self.method.statistics
+        if statistics is None or not is_first():
+            return
+        names = jax.eval_shape(jax.vmap(statistics), self.run.state)
+        values = {name: self.shard.draws.read(f"sample_stats/{name}", self.done.draws)[:, -1] for name in names}
+        ranges = (f"{name} {value.min():.4g} to {value.max():.4g}" for name, value in values.items())
+        self.reporter.note(f"over chains, at the last draw: {', '.join(ranges)}")
 
     def warm_up(self) -> bool:
         """Adapt, or burn in; False when interrupted."""
@@ -284,8 +297,7 @@ class _Execution:
         number = jax.numpy.result_type(float)
         info = Info._make([jax.ShapeDtypeStruct((), number)] * 5 + [jax.ShapeDtypeStruct((), np.bool_)] * 2)
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
-        save = self.problem.save
-        draws = jax.eval_shape(lambda s: save.function(s, save.arrays), one)
+        draws = jax.eval_shape(lambda s: self.save.function(s, self.save.arrays), one)
         return {name: (x.shape, x.dtype) for name, x in by_name(Result(draws, info, self.run, False)).items()}
 
     def _start_store(self) -> None:

@@ -86,6 +86,7 @@ def sample(
         draws=draws,
         thin=thin,
         warmup=c.WarmUp(steps=warmup) if isinstance(warmup, int) else warmup,
+        start=start,
     )
     method = build_method(config, problem)
     start_key, run_key = jax.random.split(key)
@@ -95,7 +96,7 @@ def sample(
         run = move(method.first_kernel, num_steps=config.warmup.steps, save=None).run
         run = samplers.finish(method.warmup, run) if method.warmup else run
     began = time.monotonic()
-    result = move(method.kernel, num_steps=draws * thin, thin=thin, save=problem.save, run=run)
+    result = move(method.kernel, num_steps=draws * thin, thin=thin, save=method.save(problem), run=run)
     groups = by_group(result)
     facts = {"sampler": sampler.kind, "kind": KINDS[sampler.kind], "name": sampler.kind}
     spent = {"gradients": float(np.sum(groups["sample_stats"]["num_gradients"])), "seconds": time.monotonic() - began}

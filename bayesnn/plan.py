@@ -17,6 +17,7 @@ import samplers
 from bayesnn.build import build_method, build_problem
 from bayesnn.config import APPROXIMATIONS, RunConfig
 from bayesnn.errors import UsageError, did_you_mean
+from bayesnn.minibatch_kernels import steps_a_step
 from bayesnn.problem import Problem
 from bayesnn.progress import duration
 from samplers import Kernel, Target
@@ -138,8 +139,11 @@ def gradients_of_run(config: RunConfig, problem: Problem) -> float:
 
 
 def _warmup_steps(config: RunConfig) -> float:
-    """Return as how many steps of sampling a warm-up counts: trajectories grow to their length over its first half."""
-    return config.warmup.steps * (0.75 if _has_trajectories(config) else 1.0)
+    """Return as how many steps of sampling a warm-up counts: trajectories grow to their length over its first half.
+
+    A step of sampling may skip, and pay for, a part of a cycle.
+    """
+    return config.warmup.steps * (0.75 if _has_trajectories(config) else 1 / steps_a_step(config))
 
 
 def print_plan(console: Console, plan: Plan, hardware: str, devices: int) -> None:
@@ -186,14 +190,15 @@ def _flops(target: Target, problem: Problem, batch: Any) -> float:
 
 def _gradients_a_step(config: RunConfig, problem: Problem) -> float:
     """Full-data gradients of one step of one chain."""
-    kernel = build_method(config, problem).kernel
-    tuning = kernel.initial_tuning
+    method = build_method(config, problem)
+    tuning = method.kernel.initial_tuning
     if hasattr(tuning, "trajectory_length"):
-        most = min(float(tuning.trajectory_length / tuning.step_size) + 0.5, float(tuning.max_num_steps))
-        return max(most, 1.0) * (2 if config.sampler.kind == "adjusted-mclmc" else 1)
+        most = np.minimum(tuning.trajectory_length / tuning.step_size + 0.5, tuning.max_num_steps)  # of each rung of a ladder
+        swaps = config.sampler.kind == "parallel-tempering"  # which cost a gradient on the hottest rung
+        return float(np.maximum(most, 1).sum()) * (2 if config.sampler.kind == "adjusted-mclmc" else 1) + swaps
     if config.sampler.kind == "nuts":
         return float("nan")
-    return _counted_gradients(kernel, problem)
+    return steps_a_step(config) * _counted_gradients(method.burn_in or method.kernel, problem)
 
 
 def _counted_gradients(kernel: Kernel, problem: Problem) -> float:

@@ -103,27 +103,51 @@ class AdjustedMCLMC(Frozen):
     """Upper bound on the integrator steps of a trajectory."""
 
 
-class SGLD(Frozen):
+class ParallelTempering(Frozen):
+    """HMC on a ladder of temperatures from the prior to the posterior: exact, full-batch, crosses between modes."""
+
+    kind: Annotated[Literal["parallel-tempering"], Suppress] = "parallel-tempering"
+    rungs: Annotated[int, Field(ge=2)] = 12
+    """Replicas of each chain, which cost as many; only the coldest one's draws are kept. Twice the barrier that a run reports."""
+    step_size: PositiveFloat = 0.01
+    """Of the leapfrog integrator; a warm-up adapts it, and the temperatures, on each rung."""
+    trajectory_length: PositiveFloat | None = None
+    """Mean integration time; by default a quarter period of the prior."""
+    jitter: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Relative spread of trajectory lengths."""
+    max_num_steps: PositiveInt = 1000
+    """Upper bound on the leapfrog steps of a trajectory."""
+
+
+class StochasticGradient(Frozen):
+    """What the samplers on minibatches have in common."""
+
+    batch_size: PositiveInt | None = 100
+    """Examples in a minibatch, without replacement by epoch; none takes all data at every step."""
+    replacement: bool = False
+    """Draw every minibatch afresh instead of by epochs."""
+    control_variates: bool = False
+    """Quieten minibatch gradients near where each chain starts, at twice their cost; start at a MAP estimate, then."""
+    decay_offset: PositiveFloat | None = None
+    """Let the step size decay as (1 + step / decay_offset)^-decay_power; by default it stays."""
+    decay_power: PositiveFloat = 1 / 3
+    """A third makes plain averages of a run most exact; it has no effect without decay_offset."""
+    cycle_length: Annotated[int, Field(ge=2)] | None = None
+    """Let the step size fall to 0 by a cosine in cycles of so many steps, without noise in their first halves, of which no draw
+    is kept."""
+
+
+class SGLD(StochasticGradient):
     """Stochastic-gradient Langevin dynamics: biased by its step size, no accept step."""
 
     kind: Annotated[Literal["sgld"], Suppress] = "sgld"
     step_size: PositiveFloat = 1e-5
     """epsilon in theta += epsilon/2 gradient + sqrt(epsilon) noise."""
-    batch_size: PositiveInt | None = 100
-    """Examples in a minibatch, without replacement by epoch; none takes all data at every step."""
-    replacement: bool = False
-    """Draw every minibatch afresh instead of by epochs."""
     preconditioner: Literal["none", "rmsprop", "rmsprop-without-divergence"] = "none"
     """rmsprop costs three gradients a step; without its divergence term one, with a bias that no step size removes."""
-    decay_offset: PositiveFloat | None = None
-    """Let the step size decay as (1 + step / decay_offset)^-decay_power; by default it stays."""
-    decay_power: PositiveFloat = 1 / 3
-    """A third makes plain averages of a run most exact; it has no effect without decay_offset."""
-    cycle_length: PositiveInt | None = None
-    """Let the step size fall to 0 by a cosine in cycles of so many steps, without noise in their first halves."""
 
 
-class SGHMC(Frozen):
+class SGHMC(StochasticGradient):
     """Stochastic-gradient HMC: momentum kept between steps; biased by its step size and by gradient noise."""
 
     kind: Annotated[Literal["sghmc"], Suppress] = "sghmc"
@@ -131,13 +155,9 @@ class SGHMC(Frozen):
     """h in p += h gradient, theta += h p."""
     friction: PositiveFloat = 30.0
     """1 / friction is the time over which momentum is forgotten; gradient noise heats less at higher friction."""
-    batch_size: PositiveInt | None = 100
-    """Examples in a minibatch, without replacement by epoch; none takes all data at every step."""
-    replacement: bool = False
-    """Draw every minibatch afresh instead of by epochs."""
 
 
-class SGNHT(Frozen):
+class SGNHT(StochasticGradient):
     """Stochastic-gradient Nose-Hoover thermostat: SGHMC that measures its own heat and takes it out."""
 
     kind: Annotated[Literal["sgnht"], Suppress] = "sgnht"
@@ -147,10 +167,6 @@ class SGNHT(Frozen):
     """Sets the injected noise; the friction with which the thermostat begins."""
     thermostat_time: PositiveFloat = 0.1
     """Time in which the thermostat answers."""
-    batch_size: PositiveInt | None = 100
-    """Examples in a minibatch, without replacement by epoch; none takes all data at every step."""
-    replacement: bool = False
-    """Draw every minibatch afresh instead of by epochs."""
 
 
 class Optimise(Frozen):
@@ -239,6 +255,7 @@ type Sampler = Annotated[
     | Barker
     | MCLMC
     | AdjustedMCLMC
+    | ParallelTempering
     | SGLD
     | SGHMC
     | SGNHT

@@ -5,8 +5,9 @@ from samplers.adjusted_mclmc import adjusted_mclmc
 from samplers.barker import barker
 from samplers.chains import Chains
 from samplers.checkpoint import CheckpointError, load_run, save_run
-from samplers.control_variates import control_variates
+from samplers.control_variates import control_from_start, control_variates
 from samplers.cross_chain_adaptation import cross_chain_adaptation
+from samplers.cycles import skip_exploration
 from samplers.dynamic_hmc import dynamic_hmc
 from samplers.evidence import Evidence, NestedEvidence, mean_evidence, nested_evidence, stepping_stone, thermodynamic_integration
 from samplers.folds import BatchMeans, Moments, batch_means, moments
@@ -84,6 +85,7 @@ __all__ = [
     "batch_means",
     "centred",
     "constant",
+    "control_from_start",
     "control_variates",
     "cross_chain_adaptation",
     "cyclical",
@@ -125,6 +127,7 @@ __all__ = [
     "sghmc",
     "sgld",
     "sgnht",
+    "skip_exploration",
     "start",
     "stepping_stone",
     "tempered_smc",

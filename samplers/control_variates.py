@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from samplers.targets import log_density
-from samplers.types import Batch, Position, Target, Tempering
+from samplers.types import Batch, Info, Kernel, Position, State, Target, Tempering, Tuning
 
 
 class Reference(NamedTuple):
@@ -26,6 +26,25 @@ class Reference(NamedTuple):
     constants: PyTree
     position: Position
     mean_gradient: Position
+
+
+class ControlledState(NamedTuple):
+    """State of a kernel whose minibatch gradients are quiet near where its chain began.
+
+    Attributes:
+        inner: State of the kernel.
+        beginning: Where the chain began, the reference.
+        mean_gradient: Of one example's log likelihood there, averaged over all data.
+    """
+
+    inner: State
+    beginning: Position
+    mean_gradient: Position
+
+    @property
+    def position(self) -> Position:
+        """Position of the kernel."""
+        return self.inner.position
 
 
 def control_variates(target: Target, batch: Batch, position: Position) -> tuple[Target, Batch]:
@@ -53,8 +72,48 @@ def control_variates(target: Target, batch: Batch, position: Position) -> tuple[
         Baker et al. 2019, arXiv 1706.05439 (SGLD-CV); Dubey et al. 2016 (SVRG Langevin dynamics).
     """
     mean_gradient = jax.jit(functools.partial(_mean_gradient, target))(position, batch)
-    corrected = target._replace(log_prior=_original_prior(target.log_prior), log_likelihood=_corrected(target.log_likelihood))
-    return corrected, batch._replace(constants=Reference(batch.constants, position, mean_gradient))
+    return _corrected_target(target), batch._replace(constants=Reference(batch.constants, position, mean_gradient))
+
+
+def control_from_start(make: Callable[[Target], Kernel], target: Target) -> Kernel:
+    """Return a stochastic-gradient kernel with `control_variates`, the reference of each chain being where it begins.
+
+    Begin at MAP estimates. References are part of the state: chains have their own, and a run that is continued keeps them.
+
+    Args:
+        make: From a target to the kernel, such as ``lambda target: sgld(target, step_size=1e-5, batch_size=100)``.
+        target: The target.
+
+    Returns:
+        A kernel whose state is `ControlledState` and whose tuning is that of the kernel. `num_gradients` counts the gradients at
+        the reference, too.
+    """
+    kernel = make(_corrected_target(target))
+    return Kernel(*_functions(kernel.init, kernel.step, target), kernel.initial_tuning)
+
+
+@functools.lru_cache(maxsize=64)  # the same functions for the same kernel, so that nothing recompiles
+def _functions(kernel_init: Any, kernel_step: Any, target: Target) -> tuple[Any, Any]:
+    def corrected(batch: Batch, position: Position, mean_gradient: Position) -> Batch:
+        return batch._replace(constants=Reference(batch.constants, position, mean_gradient))
+
+    def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: Tuning) -> ControlledState:
+        mean_gradient = _mean_gradient(target, position, batch)
+        inner = kernel_init(key, position, corrected(batch, position, mean_gradient), tuning)
+        return ControlledState(inner, position, mean_gradient)
+
+    def step(
+        key: Key[Array, ""], state: ControlledState, batch: Batch, tuning: Tuning, step: Int[Array, ""]
+    ) -> tuple[ControlledState, Info]:
+        batch = corrected(batch, state.beginning, state.mean_gradient)
+        inner, info = kernel_step(key, state.inner, batch, tuning, step)
+        return state._replace(inner=inner), info._replace(num_gradients=2 * info.num_gradients)
+
+    return init, step
+
+
+def _corrected_target(target: Target) -> Target:
+    return target._replace(log_prior=_original_prior(target.log_prior), log_likelihood=_corrected(target.log_likelihood))
 
 
 def _mean_gradient(target: Target, position: Position, batch: Batch) -> Position:

@@ -13,7 +13,7 @@ import xarray as xr
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 import samplers
-from bayesnn.build import ACCEPTANCE
+from bayesnn.full_batch_kernels import ACCEPTANCE
 from bayesnn.measure.llc import LocalSampling
 from bayesnn.measure.localised import localise, save_loss
 from bayesnn.measure.spectrum import Spectra, largest_curvature, loss_spectra
