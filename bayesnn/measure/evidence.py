@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from bayesnn.load import LoadedRun
-    from bayesnn.measure.tempered import Ladders, Particles
+    from bayesnn.measure.tempered import Ladders, Particles, Roads
     from bayesnn.posteriors import Posterior
     from bayesnn.problem import Problem
     from diagnostics.claims import Finding
@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 FIRST_STEP = 0.1  # of the leapfrog integrator, in units of the metric's standard deviations; both methods adapt it
 COARSEST = 1.0  # nats: odds of 3, the least worth a mention (Kass & Raftery 1995); a wider error settles nothing
 INTERVAL = ("log_evidence", "lower", "upper")
+INDEPENDENT = ("tempered SMC", "stepping stone", "nested sampling")  # thermodynamic integration shares the ladders' draws
 
 
 class Evidence(Frozen):
-    """Log evidence by tempered SMC and by parallel tempering, each with its error."""
+    """Log evidence by tempered SMC, by parallel tempering and, if asked for, by nested sampling, each with its error."""
 
     systems: Annotated[int, Field(ge=4)] = 8
     """Systems of particles, and as many ladders: their spread gives the errors."""
@@ -43,7 +44,9 @@ class Evidence(Frozen):
     ladder_draws: Annotated[int, Field(ge=50)] = 600
     """Draws of each ladder."""
     max_num_steps: PositiveInt = 12
-    """Upper bound on the leapfrog steps of a trajectory, of both methods."""
+    """Upper bound on the leapfrog steps of a trajectory, of SMC and ladders."""
+    live_points: Annotated[int, Field(ge=0)] = 0
+    """Of each system of nested sampling, a third method for some tens of weights, of which it needs more; 0 leaves it out."""
     seed: Seed = 0
     """Of everything random."""
 
@@ -53,7 +56,7 @@ def measure(run: LoadedRun, settings: Evidence, console: Console) -> tuple[xr.Da
 
     Returns:
         Group `evidence`: `log_evidence`, `standard_error`, `lower` and `upper` (95 %) by estimator, nats; `by_system` of SMC;
-        `round_trips` by ladder; `gradients` of both roads. And the finding `evidence-methods-agree`.
+        `round_trips` by ladder; `gradients` by road. And the finding `evidence-methods-agree`.
 
     Raises:
         UsageError: The run samples no network, or at a temperature other than 1.
@@ -65,20 +68,26 @@ def measure(run: LoadedRun, settings: Evidence, console: Console) -> tuple[xr.Da
 
     problem = problem_of(run)
     posterior_of(problem)
-    particles, ladders = sample_both(jax.random.key(settings.seed), problem, settings, console)
-    table = evidence_table(particles, ladders, float(problem.tempering.likelihood_temperature))
+    roads = take_roads(jax.random.key(settings.seed), problem, settings, console)
+    table = evidence_table(roads, float(problem.tempering.likelihood_temperature))
     return xr.DataTree.from_dict({"evidence": table}), [methods_agree(table)]
 
 
-def sample_both(key: Any, problem: Problem, settings: Evidence, console: Console) -> tuple[Particles, Ladders]:
-    """Run tempered SMC and parallel tempering on the posterior of a network, each from prior draws of its own."""
+def take_roads(key: Any, problem: Problem, settings: Evidence, console: Console) -> Roads:
+    """Reach the posterior of a network by every method asked for, each from prior draws of its own."""
     import jax
+
+    from bayesnn.measure.tempered import Roads
 
     particle_key, ladder_key = jax.random.split(key)
     with console.status(f"{settings.systems} systems of {settings.particles} particles, from the prior to the posterior"):
         particles = sample_particles(particle_key, problem, settings, settings.systems)
     with console.status(f"{settings.systems} ladders of {settings.rungs} replicas"):
-        return particles, _sample_ladders(ladder_key, problem, settings)
+        ladders = _sample_ladders(ladder_key, problem, settings)
+    if not settings.live_points:
+        return Roads(particles, ladders, None)
+    with console.status(f"{settings.systems} systems of {settings.live_points} live points"):
+        return Roads(particles, ladders, _sample_nested(jax.random.fold_in(key, 2), problem, settings))
 
 
 def sample_particles(key: Any, problem: Problem, settings: Evidence, num_systems: int) -> Particles:
@@ -118,6 +127,27 @@ def _sample_ladders(key: Any, problem: Problem, settings: Evidence) -> Ladders:
     )
 
 
+def _sample_nested(key: Any, problem: Problem, settings: Evidence) -> Particles:
+    import jax
+
+    from bayesnn.errors import UsageError
+    from bayesnn.measure.nested import run_nested
+
+    start_key, key = jax.random.split(key)
+    starts = posterior_of(problem).init(start_key, settings.systems * settings.live_points, "prior")
+    try:
+        return run_nested(
+            key,
+            problem.target,
+            problem.batch,
+            jax.tree.map(lambda x: x.reshape(settings.systems, settings.live_points, *x.shape[1:]), starts),
+            tempering=problem.tempering,
+            num_draws=settings.particles,
+        )
+    except ValueError as error:
+        raise UsageError(f"--live-points: {error}") from error
+
+
 def _kernel(problem: Problem, settings: Evidence) -> Kernel:
     """Return HMC in the metric of the prior, with trajectories of a quarter of its period."""
     import jax.numpy as jnp
@@ -154,7 +184,7 @@ def posterior_of(problem: Problem) -> Posterior:
     return problem.posterior
 
 
-def evidence_table(particles: Particles, ladders: Ladders, likelihood_temperature: float) -> xr.Dataset:
+def evidence_table(roads: Roads, likelihood_temperature: float) -> xr.Dataset:
     """Return the log evidence by every method, with errors from the spread of systems and ladders."""
     import numpy as np
     import xarray as xr
@@ -163,7 +193,11 @@ def evidence_table(particles: Particles, ladders: Ladders, likelihood_temperatur
     from bayesnn.measure.tempered import evidence_of_ladders, evidence_of_particles
     from diagnostics.estimates import LEVEL
 
+    particles, ladders, nested = roads
     found = {"tempered SMC": evidence_of_particles(particles)} | evidence_of_ladders(ladders, likelihood_temperature)
+    gradients = {"tempered SMC": particles.gradients, "parallel tempering": ladders.gradients}
+    if nested is not None:
+        found["nested sampling"], gradients["nested sampling"] = evidence_of_particles(nested), nested.gradients
     value, error = np.array(list(found.values())).T
     reach = error * stdtrit(len(particles.log_evidence) - 1, (1 + LEVEL) / 2)
     by_method = {"log_evidence": value, "standard_error": error, "lower": value - reach, "upper": value + reach}
@@ -172,37 +206,43 @@ def evidence_table(particles: Particles, ladders: Ladders, likelihood_temperatur
         | {
             "by_system": ("system", particles.log_evidence.astype(float)),
             "round_trips": ("ladder", ladders.round_trips),
-            "gradients": ("road", [particles.gradients, ladders.gradients]),
+            "gradients": ("road", list(gradients.values())),
         },
-        {"estimator": list(found), "road": ["tempered SMC", "parallel tempering"]},
+        {"estimator": list(found), "road": list(gradients)},
     )
 
 
 def methods_agree(table: xr.Dataset) -> Finding:
-    """Check that tempered SMC and the stepping stones of parallel tempering find the same evidence.
+    """Check that tempered SMC finds the evidence that stepping stones of parallel tempering, and nested sampling if it ran, find.
 
-    Fail if the 95 % interval of their difference leaves out 0; inconclusive if it is wider than 1 nat to either side, or if a
-    ladder has no round trip; else pass.
+    Fail if the interval of a difference leaves out 0, all of them at once at 95 %; inconclusive if one is wider than 1 nat to
+    either side, or if a ladder has no round trip; else pass. Value and interval are of the difference largest beside its error.
     """
     import numpy as np
+    from scipy.special import stdtrit
 
     from diagnostics.claims import Finding, interval_text
+    from diagnostics.estimates import LEVEL
 
-    rows = table.isel(estimator=slice(2))  # tempered SMC, stepping stones
-    difference = float(rows["log_evidence"][0] - rows["log_evidence"][1])
-    reach = float(np.hypot(*(rows["upper"] - rows["log_evidence"]).values))
+    smc, *others = (table.sel(estimator=name) for name in INDEPENDENT if name in table["estimator"])
+    quantile = stdtrit(table["by_system"].size - 1, 1 - (1 - LEVEL) / 2 / len(others))
+    differences = [float(smc["log_evidence"] - other["log_evidence"]) for other in others]
+    reaches = [float(quantile * np.hypot(smc["standard_error"], other["standard_error"])) for other in others]
+    worst = int(np.argmax(np.abs(differences) / np.maximum(reaches, np.finfo(float).tiny)))
+    difference, reach = differences[worst], reaches[worst]
     interval = (difference - reach, difference + reach)
     written = ", ".join(
-        f"{estimator} {interval_text(*(float(rows[name].sel(estimator=estimator)) for name in INTERVAL))}"
-        for estimator in rows["estimator"].values
+        f"{estimator} {interval_text(*(float(table[name].sel(estimator=estimator)) for name in INTERVAL))}"
+        for estimator in table["estimator"].values
     )
-    note = f"Log evidence, nats: {written}. SMC less stepping stones: {interval_text(difference, *interval)}."
+    against = others[worst]["estimator"].item()
+    note = f"Log evidence, nats: {written}. SMC less {against}: {interval_text(difference, *interval)}."
     trips = int(table["round_trips"].min())
     if abs(difference) > reach:
         verdict, more = "fail", "They contradict each other: more particles and moves, more rungs and draws."
     elif not trips:
         verdict, more = "inconclusive", "A ladder had no round trip between prior and posterior: more rungs, more draws."
-    elif reach > COARSEST:
+    elif max(reaches) > COARSEST:
         verdict, more = "inconclusive", "They are too noisy to contradict each other: more particles, more draws."
     else:
         verdict, more = "pass", f"The slowest ladder made {trips} round trips."

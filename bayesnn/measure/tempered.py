@@ -55,6 +55,20 @@ class Ladders(NamedTuple):
     gradients: float
 
 
+class Roads(NamedTuple):
+    """What weighs a posterior and its regions, each from prior draws of its own.
+
+    Attributes:
+        particles: By tempered SMC.
+        ladders: By parallel tempering.
+        nested: By nested sampling, if it was asked for.
+    """
+
+    particles: Particles
+    ladders: Ladders
+    nested: Particles | None
+
+
 def run_particles(
     key: Key[Array, ""],
     kernel: Kernel,
@@ -86,7 +100,7 @@ def run_particles(
         batch,
         num_steps=MAX_STAGES,
         until=lambda run: bool(run.state.done.all()),
-        on_chunk=lambda result: spent.append(_gradients(result)),
+        on_chunk=lambda result: spent.append(spent_gradients(result)),
         save=None,
         chunk_draws=CHUNK,
     ).run.state
@@ -128,7 +142,7 @@ def run_ladders(
         positions,
         batch,
         num_steps=num_warmup,
-        on_chunk=lambda result: spent.append(_gradients(result)),
+        on_chunk=lambda result: spent.append(spent_gradients(result)),
         save=None,
     ).run
     warm = samplers.finish(warmup, warm)
@@ -137,10 +151,11 @@ def run_ladders(
     position, log_likelihood = result.draws
     temperature = np.asarray(result.run.tuning.tuning.tempering.likelihood_temperature, float)
     trips = np.asarray(samplers.round_trips(result.run.state))
-    return Ladders(position, log_likelihood, temperature[:, -1:] / temperature, trips, sum(spent) + _gradients(result))
+    return Ladders(position, log_likelihood, temperature[:, -1:] / temperature, trips, sum(spent) + spent_gradients(result))
 
 
-def _gradients(result: samplers.Result) -> float:
+def spent_gradients(result: samplers.Result) -> float:
+    """Return the full-data gradients of a result, of all its chains."""
     return 0.0 if result.info is None else float(result.info.num_gradients.sum())
 
 

@@ -1,7 +1,7 @@
 """Are the regions of a run's posterior visited in proportion to their mass? What `bayesnn measure FOLDER basins` does.
 
 The regions are fixed on a pilot run of tempered SMC, which is used for nothing else. Their masses come from further systems of
-particles, and from ladders of replicas, which know nothing of the run.
+particles, from ladders of replicas and, if asked for, from nested sampling, none of which knows anything of the run.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from bayesnn.errors import UsageError
 from bayesnn.load import LoadedRun
 from bayesnn.measure.basins import Basins
 from bayesnn.measure.classify import Classifier, Reference, by_functions, by_minima, by_own, find_minima
-from bayesnn.measure.evidence import evidence_table, methods_agree, posterior_of, sample_both, sample_particles
+from bayesnn.measure.evidence import evidence_table, methods_agree, posterior_of, sample_particles, take_roads
 from bayesnn.measure.gradient_flow import MAX_WEIGHTS
 from bayesnn.measure.problem import problem_of
-from bayesnn.measure.tempered import Ladders, Particles
+from bayesnn.measure.tempered import Particles, Roads
 from bayesnn.posteriors import Posterior
 from diagnostics import regions
 from diagnostics.claims import Finding
@@ -78,24 +78,27 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
     with console.status("pilot: particles on which the regions are fixed"):
         pilot = _drawn(choice_key, sample_particles(pilot_key, problem, settings, PILOT_SYSTEMS))
         classifier, references = _classifier(posterior, pilot, settings)
-    particles, ladders = sample_both(masses_key, problem, settings, console)
+    roads = take_roads(masses_key, problem, settings, console)
     with console.status("labels"):
         step = max(1, num_draws // settings.labelled) if settings.regions == "minima" else 1
         kept = np.arange(num_draws)[::step]
         visits = _labelled(classifier, jax.tree.map(lambda x: x[:, kept], posterior.unflatten(draws)), None)
-        some_particles, some_replicas = _thinned(particles, ladders, settings)
-        found = _labelled(classifier, some_particles.position, some_particles.log_weights)
-        replicas = _labelled(classifier, some_replicas.position, None)
-        masses = _masses(found, replicas, particles.log_evidence, classifier.num_regions)
+        some = _thinned(roads, settings)
+        found = _labelled(classifier, some.particles.position, some.particles.log_weights)
+        replicas = _labelled(classifier, some.ladders.position, None)
+        masses = _masses(found, replicas, roads.particles.log_evidence, classifier.num_regions)
+        if some.nested is not None:
+            third = _labelled(classifier, some.nested.position, some.nested.log_weights)
+            masses.append(_weighted("nested sampling", third, some.nested.log_evidence, classifier.num_regions))
         prior = posterior.init(prior_key, PRIOR_DRAWS // step, "prior")
         volume = np.bincount(classifier.label(prior), minlength=classifier.num_regions) / (PRIOR_DRAWS // step)
         log_predictive = _log_predictive(posterior, run.tree, kept, visits, (found, replicas), classifier.num_regions)
-    evidence = evidence_table(particles, ladders, float(problem.tempering.likelihood_temperature))
+    evidence = evidence_table(roads, float(problem.tempering.likelihood_temperature))
     groups = {
         "regions": regions.regions_table(visits.labels, masses, prior_volume=volume),
         "labels": xr.Dataset({"run": (("chain", "draw"), visits.labels)}, {"draw": kept}),
         "predictions": xr.Dataset({} if log_predictive is None else {"log_predictive": (("region", "point"), log_predictive)}),
-        **_road_tables(found, replicas, some_replicas.log_likelihood[..., -1]),
+        **_road_tables(found, replicas, some.ladders.log_likelihood[..., -1]),
         "classifier": classifier.clusters,
         "minima": xr.merge([minima, references]),
         "evidence": evidence,
@@ -115,7 +118,7 @@ def _findings(
     findings = [
         regions.regions_mix(labels, masses[0].share.size, masses),
         regions.regions_visited_by_mass(labels, masses),
-        regions.light_regions_over_visited(labels, *masses),
+        regions.light_regions_over_visited(labels, *masses[:2]),
     ]
     if log_predictive is not None:
         findings.append(regions.predictions_robust(log_predictive, labels, masses))
@@ -186,30 +189,39 @@ def _labelled(classifier: Classifier, position: Position, log_weights: Float[np.
     return Draws(position, np.zeros(shape) if log_weights is None else log_weights, labels)
 
 
-def _thinned(particles: Particles, ladders: Ladders, settings: Basins) -> tuple[Particles, Ladders]:
-    """Keep so many particles and replicas as are to be labelled: some of them where each costs a flow."""
+def _thinned(roads: Roads, settings: Basins) -> Roads:
+    """Keep so many draws as are to be labelled: some of them where each costs a flow."""
     if settings.regions != "minima":
-        return particles, ladders
-    particle_step = max(1, settings.particles // settings.labelled)
-    replica_step = max(1, ladders.log_likelihood.shape[1] // settings.labelled)
-    log_weights = np.asarray(particles.log_weights, float)[:, ::particle_step]
-    return (
-        particles._replace(
-            position=jax.tree.map(lambda x: x[:, ::particle_step], particles.position),
-            log_weights=log_weights - np.logaddexp.reduce(log_weights, axis=1, keepdims=True),
-        ),
+        return roads
+    ladders = roads.ladders
+    step = max(1, ladders.log_likelihood.shape[1] // settings.labelled)
+    return Roads(
+        _some(roads.particles, settings),
         ladders._replace(
-            position=jax.tree.map(lambda x: x[:, ::replica_step], ladders.position),
-            log_likelihood=ladders.log_likelihood[:, ::replica_step],
+            position=jax.tree.map(lambda x: x[:, ::step], ladders.position), log_likelihood=ladders.log_likelihood[:, ::step]
         ),
+        None if roads.nested is None else _some(roads.nested, settings),
+    )
+
+
+def _some(particles: Particles, settings: Basins) -> Particles:
+    step = max(1, settings.particles // settings.labelled)
+    log_weights = np.asarray(particles.log_weights, float)[:, ::step]
+    return particles._replace(
+        position=jax.tree.map(lambda x: x[:, ::step], particles.position),
+        log_weights=log_weights - np.logaddexp.reduce(log_weights, axis=1, keepdims=True),
     )
 
 
 def _masses(found: Draws, replicas: Draws, log_evidence: Float[np.ndarray, " system"], count: int) -> list[Masses]:
     return [
-        regions.masses_from_weights("tempered SMC", found.labels, found.log_weights, log_evidence, count),
+        _weighted("tempered SMC", found, log_evidence, count),
         regions.masses_from_systems("parallel tempering", regions.visit_shares(replicas.labels, count)),
     ]
+
+
+def _weighted(method: str, draws: Draws, log_evidence: Float[np.ndarray, " system"], count: int) -> Masses:
+    return regions.masses_from_weights(method, draws.labels, draws.log_weights, log_evidence, count)
 
 
 def _road_tables(found: Draws, replicas: Draws, log_likelihood: Float[np.ndarray, "ladder replica"]) -> dict[str, xr.Dataset]:

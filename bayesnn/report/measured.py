@@ -61,7 +61,7 @@ ABOUT = {  # in the order of the page
     ),
     "basins": About(
         "Are the regions of the posterior visited in proportion to their mass?",
-        "Regions were fixed on other draws; their masses come from two methods that know nothing of the run.",
+        "Regions were fixed on other draws; their masses come from methods that know nothing of the run.",
         {
             "regions-mix": "chains come and go between regions",
             "regions-visited-by-mass": "regions are visited in proportion to their mass",
@@ -73,7 +73,7 @@ ABOUT = {  # in the order of the page
     ),
     "evidence": About(
         "How probable are the data under this model?",
-        "Tempered SMC and parallel tempering, both from prior draws; intervals from independent repetitions.",
+        "Tempered SMC, parallel tempering and perhaps nested sampling, from prior draws; intervals from independent repetitions.",
         EVIDENCE,
         exhibits.evidence,
     ),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import samplers
+from bayesnn.measure.nested import run_nested
 from bayesnn.measure.tempered import evidence_of_ladders, evidence_of_particles, run_ladders, run_particles
 from diagnostics import regions
 from diagnostics.oracles import double_well, gaussian_mixture, superposition
@@ -122,6 +123,24 @@ def test_both_roads_find_the_evidence(well, roads):
         abs(found["thermodynamic integration"].log_evidence - well.log_evidence)
         < 0.1 + 4.8 * found["stepping stone"].standard_error
     )
+
+
+def nested_of(oracle, starts_scale=1.0, seed=3, points=300):
+    target, batch = target_of(oracle)
+    starts = starts_scale * oracle.draw_prior(jax.random.key(seed), SYSTEMS * points).reshape(SYSTEMS, points, -1)
+    found = run_nested(jax.random.key(seed), target, batch, starts, tempering=samplers.Tempering.at(), num_draws=PARTICLES)
+    labels = labels_of(oracle, found.position)
+    return found, regions.masses_from_weights("nested sampling", labels, found.log_weights, found.log_evidence, 2)
+
+
+def test_nested_sampling_is_a_third_road(well, roads):
+    found, masses = nested_of(well)
+    evidence = evidence_of_particles(found)
+    assert abs(evidence.log_evidence - well.log_evidence) < 4.8 * evidence.standard_error  # Student's t as above
+    assert regions.agreement(masses, exact(well))[0] < 4, masses
+    assert regions.agreement(masses, roads[0][1])[0] < 4
+    narrow = evidence_of_particles(nested_of(well, starts_scale=0.8)[0])  # points that are no draws of the prior
+    assert abs(narrow.log_evidence - well.log_evidence) > 4.8 * narrow.standard_error
 
 
 def heated(oracle, temperature, num_draws=2000):

@@ -198,7 +198,10 @@ def test_evidence_of_a_linear_model_is_that_of_its_closed_form(cli, tmp_path):
     experiment = tmp_path / "linear.py"
     experiment.write_text(LINEAR)
     assert cli("run", f"{experiment}:experiment", "--name", "linear", "--runs", tmp_path).status == 0
-    assert cli("measure", tmp_path / "linear", "evidence", *SMALL).status in (0, 1)
+    too_few = cli("measure", tmp_path / "linear", "evidence", *SMALL, "--live-points", 3)
+    assert too_few.status == 2
+    assert "--live-points: 3 live points" in too_few.err
+    assert cli("measure", tmp_path / "linear", "evidence", *SMALL, "--live-points", 60).status in (0, 1)
     from bayesnn.measure.store import read_measure
     from bayesnn.run_folder import RunFolder
 
@@ -210,7 +213,7 @@ def test_evidence_of_a_linear_model_is_that_of_its_closed_form(cli, tmp_path):
     covariance = 0.25 * np.eye(30) + design @ design.T
     residual = known.y_train.astype(float)
     exact = -0.5 * (residual @ np.linalg.solve(covariance, residual) + np.linalg.slogdet(2 * np.pi * covariance)[1])
-    for estimator in ("tempered SMC", "stepping stone"):
+    for estimator in ("tempered SMC", "stepping stone", "nested sampling"):
         row = table.sel({"estimator": estimator})
         assert abs(float(row["log_evidence"]) - exact) < 4.8 * float(row["standard_error"]), estimator
 
