@@ -9,11 +9,13 @@ from bayesnn.config import (
     HMC,
     MLP,
     NUTS,
+    SGHMC,
     SGLD,
     Data,
     GaussianPrior,
     Heteroscedastic,
     Optimise,
+    ParallelTempering,
     RunConfig,
     WarmUp,
     parse,
@@ -37,6 +39,12 @@ def digits_nuts() -> RunConfig:
 def digits_sgld() -> RunConfig:
     """Digits, MLP 64-50-10, SGLD on minibatches of 100: fast, and biased by its step size."""
     return DIGITS.model_copy(update={"sampler": SGLD(step_size=1e-4, batch_size=100), "warmup": WarmUp(steps=5000), "thin": 100})
+
+
+def digits_csghmc() -> RunConfig:
+    """Digits, MLP 64-50-10, cyclical SGHMC: five draws in the cold half of each of 40 cycles."""
+    sghmc = SGHMC(step_size=5e-3, batch_size=100, cycle_length=1000)
+    return DIGITS.model_copy(update={"sampler": sghmc, "warmup": WarmUp(steps=1000), "thin": 100})
 
 
 def digits_ensemble() -> RunConfig:
@@ -82,9 +90,26 @@ def diabetes_tanh() -> RunConfig:
     )
 
 
+def diabetes_tempering() -> RunConfig:
+    """Diabetes, MLP 10-8-2 of tanh, parallel tempering: ladders of 12 replicas that carry draws between modes."""
+    tempering = ParallelTempering(rungs=12, step_size=0.02, max_num_steps=30)
+    return diabetes_tanh().model_copy(update={"sampler": tempering, "warmup": WarmUp(steps=500), "chains": 4})
+
+
 EXPERIMENTS: dict[str, Callable[[], RunConfig]] = {
     function.__name__.replace("_", "-"): function
-    for function in (digits_hmc, digits_nuts, digits_sgld, digits_ensemble, digits_map, yacht_hmc, diabetes_hmc, diabetes_tanh)
+    for function in (
+        digits_hmc,
+        digits_nuts,
+        digits_sgld,
+        digits_csghmc,
+        digits_ensemble,
+        digits_map,
+        yacht_hmc,
+        diabetes_hmc,
+        diabetes_tanh,
+        diabetes_tempering,
+    )
 }
 
 

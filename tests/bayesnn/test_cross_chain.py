@@ -12,8 +12,11 @@ from bayesnn.config import HMC, NUTS, WarmUp
 from bayesnn.config import parse as parse_config
 from bayesnn.errors import UsageError
 from bayesnn.execute import begin
+from bayesnn.load import load_run
 from samplers import PerChain
+from tests.bayesnn.conftest import interrupt_in
 from tests.bayesnn.experiments import SHORT
+from tests.bayesnn.test_execute import trees_are_equal
 
 ACROSS = WarmUp(steps=100, scheme="cross-chain")
 
@@ -46,3 +49,15 @@ def test_settings_that_do_not_fit_are_refused(update, message):
     config = SHORT.model_copy(update={"sampler": HMC(), "warmup": ACROSS, "chains": 4} | update)
     with pytest.raises(UsageError, match=message):
         parse_config(config.model_dump(), "config")
+
+
+def test_the_command_adapts_across_chains_and_resumes_bit_for_bit(own, cli, refused, tmp_path, monkeypatch):
+    words = ["run", own("wine"), "--runs", tmp_path, "--warmup.scheme", "cross-chain", "--sampler.max-num-steps", "5"]
+    assert cli(*words, "--name", "whole").status == 0
+    with monkeypatch.context() as patch:
+        interrupt_in(patch, "warm-up", 3)
+        assert cli(*words, "--name", "parts").status == 130
+    assert cli("resume", tmp_path / "parts").status == 0
+    assert trees_are_equal(tmp_path / "whole", tmp_path / "parts")
+    assert load_run(tmp_path / "whole").tree.attrs["kind"] == "mcmc"
+    assert "chains that are added cannot learn with those of other jobs" in refused(*words, "--name", "whole", "--add-chains")
