@@ -9,7 +9,7 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from bayesnn.notation import interval, number
-from bayesnn.report.plots import Axis, Chart, linear_axis
+from bayesnn.report.plots import Axis, Chart, axis_of_most
 from bayesnn.report.predictions import Cell
 from diagnostics.estimates import Estimate
 
@@ -66,7 +66,7 @@ def panel(
     reference: float | None = None,
     include: Sequence[float] = (),
 ) -> Panel:
-    """Lay out and draw estimates.
+    """Lay out and draw estimates; a row that would squeeze all others lies off the scale.
 
     Args:
         title: What the numbers are, with their unit.
@@ -79,8 +79,10 @@ def panel(
     """
     scaled = {name: [_scaled(value, unit) for value in values] for name, values in series.items()}
     marks = [*include, *([] if reference is None else [reference])]
-    ends = [end for values in scaled.values() for value in values for end in (*value.estimate, value.largest)]
-    axis = linear_axis([*ends, *marks])
+    ends = [
+        [end for value in values for end in (*value.estimate, value.largest)] for values in zip(*scaled.values(), strict=True)
+    ]
+    axis = axis_of_most(ends, marks)
     styles = [f"series-{index % NUM_STYLES}" for index in range(len(scaled))]
     rows = []
     for name, values in zip(names, zip(*scaled.values(), strict=True), strict=True):
@@ -107,8 +109,6 @@ def _draw(name: str, values: Sequence[Value], styles: Sequence[str], axis: Axis,
         chart.vertical(reference, "threshold")
     for index, (value, style) in enumerate(zip(values, styles, strict=True)):
         middle, half = 1 - (index + 0.5) / len(values), 0.4 / len(values)
-        point, lower, upper = value.estimate
         chart.segment((value.largest, value.largest), (middle - half, middle + half), f"largest {style}")
-        chart.segment((lower, upper), (middle, middle), f"whisker {style}")
-        chart.point(point, middle, style, title=interval(value.estimate).ends)
+        chart.estimate(value.estimate, middle, f"whisker {style}", style)
     return chart.markup()

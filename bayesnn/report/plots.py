@@ -15,11 +15,16 @@ import numpy as np
 from jaxtyping import Float
 from markupsafe import Markup
 
-from bayesnn.notation import MINUS, number
+from bayesnn.notation import MINUS, interval, number
+from diagnostics.estimates import Estimate
 
 WIDTH = 1000  # of the nested coordinate system; a tenth of a pixel on any screen
 PLAIN_STEPS = (1e-6, 1e6)  # between ticks; smaller and larger ones are written with exponents
+CROWDED = 4  # times shorter must an axis become without a row for it to be off the scale: the others then had a quarter of it
+FEWEST_SHOWN = 2  # rows that make a scale
 MAX_COLUMNS = 300  # of a line: more pieces than that cannot be told apart
+
+LEFT, RIGHT = "\N{BLACK LEFT-POINTING SMALL TRIANGLE}", "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}"
 
 type Vector = Float[np.ndarray, " point"]
 
@@ -67,6 +72,30 @@ def linear_axis(values: Iterable[float], num_ticks: int = 5) -> Axis:
     texts = (f"{k * step:,.{decimals}f}".replace("-", MINUS) if is_plain else number(k * step) for k in range(first, last + 1))
     ticks = tuple(zip((k * step for k in range(first, last + 1)), texts, strict=True))
     return Axis(first * step, last * step, ticks)
+
+
+def axis_of_most(rows: Sequence[Iterable[float]], include: Iterable[float] = (), num_ticks: int = 5) -> Axis:
+    """Return an axis that holds all rows but those without which it is several times shorter, and the rest readable.
+
+    Args:
+        rows: Values of each row; those that are not finite do not count.
+        include: Values that the axis holds in any case.
+        num_ticks: About so many ticks.
+    """
+    fixed = [value for value in include if math.isfinite(value)]
+    shown = [[value for value in row if math.isfinite(value)] for row in rows]
+    shown = [row for row in shown if row]
+
+    def span(kept: Sequence[Sequence[float]]) -> float:
+        values = [*fixed, *(value for row in kept for value in row)]
+        return max(values) - min(values)
+
+    while len(shown) > FEWEST_SHOWN:
+        fewer = min((shown[:index] + shown[index + 1 :] for index in range(len(shown))), key=span)
+        if not 0 < CROWDED * span(fewer) < span(shown):
+            break
+        shown = fewer
+    return linear_axis([*fixed, *(value for row in shown for value in row)], num_ticks)
 
 
 class Chart:
@@ -124,6 +153,18 @@ class Chart:
         """Draw a straight line between two points, if their places are numbers."""
         if all(map(math.isfinite, (*x, *y))):
             self._add("line", style, x1=self._x(x[0]), x2=self._x(x[1]), y1=self._y(y[0]), y2=self._y(y[1]))
+
+    def estimate(self, estimate: Estimate, y: float, whisker: str, mark: str) -> None:
+        """Draw a number with its interval; arrows at the ends of the axis for what lies beyond."""
+        value, lower, upper = estimate
+        self.segment((lower, upper), (y, y), whisker)
+        if self.x.lower <= value <= self.x.upper:
+            self.point(value, y, mark, title=interval(estimate).ends)
+        row = self._y(y) + 4  # from the middle of a line of text to its base
+        if min(value, lower) < self.x.lower:
+            self.text(self.x.lower, row, LEFT if value >= self.x.lower else f"{LEFT} off scale", "tick", "start", -6)
+        if max(value, upper) > self.x.upper:
+            self.text(self.x.upper, row, RIGHT if value <= self.x.upper else f"off scale {RIGHT}", "tick", "end", 6)
 
     def vertical(self, x: float, style: str) -> None:
         """Draw a line from the bottom to the very top."""

@@ -11,14 +11,14 @@ from jaxtyping import Float
 from markupsafe import Markup
 
 from bayesnn.notation import Interval, interval, number, share
-from bayesnn.report.plots import MAX_COLUMNS, Axis, Chart, linear_axis, thinned
+from bayesnn.report.plots import MAX_COLUMNS, Axis, Chart, axis_of_most, linear_axis, thinned
 from diagnostics.convergence import rhat
 from diagnostics.estimates import Estimate
 from diagnostics.evidence import Evidence
 from diagnostics.health import MIN_BFMI
 
 NUM_STYLES = 8  # of chains; more of them share colours
-TRACE_HEIGHT, STRIP_HEIGHT, HISTOGRAM_HEIGHT = 170, 24, 120  # pixels
+TRACE_HEIGHT, STRIP_HEIGHT, HISTOGRAM_HEIGHT = 170, 26, 120  # pixels; a strip as high as a line of its table, so that bands join
 LINE_POINTS, MIN_COLUMNS = 6000, 50  # of all chains; many chains are drawn more coarsely, so that the page stays small
 NUM_ERROR_BINS = 40
 CENTRAL = 0.99  # share of energy errors that the histogram spans; the rest counts in its first and last bin
@@ -169,28 +169,33 @@ def temperatures(evidence: Evidence) -> Temperatures | None:
 
 
 def strips(
-    estimates: Mapping[str, Estimate], reference: float, *, is_signed: bool = False, include: tuple[float, ...] = ()
+    estimates: Mapping[str, Estimate],
+    *references: float,
+    is_signed: bool = False,
+    include: tuple[float, ...] = (),
+    band: tuple[float, float] | None = None,
 ) -> tuple[list[Strip], Markup]:
-    """Draw estimates one above the other on one axis.
+    """Draw estimates one above the other on one axis; one that would squeeze all others lies off its scale.
 
     Args:
         estimates: By name.
-        reference: Value that a line marks in every row.
+        references: Values that lines mark in every row.
         is_signed: Whether positive numbers carry their sign.
         include: Values that the axis holds in any case.
+        band: Ends of a stretch that is shaded in every row.
 
     Returns:
         A row for each estimate, and the axis below them.
     """
-    ends = [end for estimate in estimates.values() for end in estimate]
-    axis = linear_axis([*ends, reference, *include], 4)
+    axis = axis_of_most(list(estimates.values()), [*references, *include, *(band or ())], 4)
     rows = []
     for name, estimate in estimates.items():
-        value, lower, upper = estimate
-        chart = Chart(f"{name}: {number(value)}", axis, Axis(0, 1), STRIP_HEIGHT)
-        chart.vertical(reference, "threshold")
-        chart.segment((lower, upper), (0.5, 0.5), "whisker")
-        chart.point(value, 0.5, "mark", title=f"{number(lower)} to {number(upper)}")
+        chart = Chart(f"{name}: {number(estimate.value)}", axis, Axis(0, 1), STRIP_HEIGHT)
+        if band is not None:
+            chart.area(np.array(band), np.zeros(2), np.ones(2), "band")
+        for reference in references:
+            chart.vertical(reference, "threshold")
+        chart.estimate(estimate, 0.5, "whisker", "mark")
         rows.append(Strip(name, interval(estimate, is_signed=is_signed), chart.markup()))
     ticks = Chart("Axis", axis, Axis(0, 1), 1)
     ticks.frame()

@@ -151,3 +151,38 @@ def test_strips_draw_the_interval_where_it_is():
     mark = ElementTree.fromstring(rows[1].chart).find("circle")
     whisker = next(line for line in ElementTree.fromstring(rows[1].chart).iter("line") if line.get("class") == "whisker")
     assert (whisker.get("x1"), mark.get("cx"), whisker.get("x2")) == ("50%", "75%", "100%")  # of an axis from 0 to 4
+
+
+def test_strips_shade_the_band_and_draw_every_reference():
+    rows, _ = strips({"first": Estimate(1.0, 0.0, 4.0)}, 1.0, 2.0, band=(1.0, 3.0))
+    chart = ElementTree.fromstring(rows[0].chart)
+    assert [line.get("x1") for line in chart.iter("line") if line.get("class") == "threshold"] == ["25%", "50%"]
+    [band] = chart.iter("polygon")
+    assert band.get("class") == "band"
+    assert {point.split(",")[0] for point in band.get("points").split()} == {"250.0", "750.0"}
+
+
+def test_a_row_that_squeezes_all_others_is_off_the_scale_and_says_so():
+    estimates = {"a": Estimate(1.0, 0.5, 1.5), "b": Estimate(2.0, 1.0, 3.0), "far": Estimate(900.0, 800.0, 1000.0)}
+    rows, ticks = strips(estimates, 0.0)
+    assert [tick.text for tick in ElementTree.fromstring(ticks).iter("text")][-1] == "3"
+    marks = [ElementTree.fromstring(row.chart).findall("circle") for row in rows]
+    assert [len(found) for found in marks] == [1, 1, 0]
+    assert "off scale \N{BLACK RIGHT-POINTING SMALL TRIANGLE}" in rows[2].chart
+    assert all("off scale" not in row.chart for row in rows[:2])
+    assert rows[2].value.value == "900"  # written as it is
+    for kept in ({**estimates, "far": Estimate(9.0, 8.0, 10.0)}, {name: estimates[name] for name in ("a", "far")}):
+        assert all("off scale" not in row.chart for row in strips(kept, 0.0)[0])
+
+
+def test_an_interval_that_leaves_the_scale_has_arrows_where_it_does():
+    chart = Chart("chart", Axis(0, 1), Axis(0, 1), 20)
+    chart.estimate(Estimate(0.5, -900.0, 900.0), 0.5, "whisker", "mark")
+    assert [text.text for text in chart.root.iter("text")] == [
+        "\N{BLACK LEFT-POINTING SMALL TRIANGLE}",
+        "\N{BLACK RIGHT-POINTING SMALL TRIANGLE}",
+    ]
+    assert chart.root.find("circle").get("cx") == "50%"
+    chart = Chart("chart", Axis(0, 1), Axis(0, 1), 20)
+    chart.estimate(Estimate(0.5, np.nan, np.nan), 0.5, "whisker", "mark")
+    assert [mark.tag for mark in chart.root] == ["circle"]
