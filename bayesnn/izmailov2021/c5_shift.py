@@ -24,7 +24,8 @@ from jaxtyping import Float
 
 from bayesnn.config import EmpiricalCovariancePrior
 from bayesnn.izmailov2021.scales import Scale
-from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
+from bayesnn.report.entropies import draw_entropies, entropies
+from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Picture, Planned
 from diagnostics.claims import Finding
 from diagnostics.estimates import Estimate
 from diagnostics.hypotheses import gain_sentence, hypothesis, paired_gain, paired_group_gain, superiority
@@ -33,6 +34,7 @@ TITLE = "Bayesian networks predict poorly under domain shift"
 SOURCE = "Izmailov et al. 2021, section 8; 2021b"
 CLEAN = "clean"
 SHIFT: Mapping[str, Mapping[str, object]] = {"shift": {}}
+ENTROPIES = "Entropy of the predictions: 0 is certainty. One hopes for little on a run's own test inputs, and for much on others."
 # What the weights along directions without data say of the posterior.
 DIRECTIONS: Mapping[str, Mapping[str, object]] = {"directions": {}}
 
@@ -50,7 +52,14 @@ def plan(scale: Scale) -> Hypothesis:
         for name, config in configs.items()
     }
     claims = {"C5 shift": judge_shift, "C5 null": judge_null, "C5 mechanism": judge_mechanism}
-    return Hypothesis("C5", TITLE, SOURCE, __doc__ or "", runs, claims)
+    shown = Picture(
+        "How unsure are the predictions?",
+        ENTROPIES,
+        ("hmc", "sgd"),
+        lambda loaded: entropies({"HMC": loaded["hmc"], "ensemble": loaded["sgd"]}),
+        draw_entropies,
+    )
+    return Hypothesis("C5", TITLE, SOURCE, __doc__ or "", runs, claims, {"entropies": shown})
 
 
 def judge_shift(trees: Mapping[str, xr.DataTree]) -> Judgement:

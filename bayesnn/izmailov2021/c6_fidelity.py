@@ -7,6 +7,9 @@ beside the floor: that of the other half to it. Both are averaged over all ways 
 other half thinned to as many draws as the baseline has: a few draws of the posterior itself are far from its mean, and a method
 may be closer than they are. Log density of the test targets beside it.
 
+Beside all of it, by agreement and by total variation: where one more chain of HMC would lie (the band, from holding each of its
+chains against the others), and two controls: another chain of HMC, which should lie inside, and one at T = 0.5, which should not.
+
 Decides:
 *well*: the ensemble, SGLD and SGHMC do not lose 0.01 nats a point or more to HMC (non-inferiority);
 *differ*: each of them lies farther from HMC than the floor, the interval of the excess above zero;
@@ -25,8 +28,8 @@ from jaxtyping import Float
 from bayesnn.izmailov2021.baselines import ENSEMBLE, LANGEVIN, VARIATIONAL, baselines
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
-from diagnostics.estimates import Estimate
 from diagnostics.fidelity import chain_halves, chain_predictions, closeness, pooled
+from diagnostics.floor import LARGER_IS_CLOSER, MIN_CHAINS, fidelity_to, floor, prefixes
 from diagnostics.hypotheses import (
     MARGIN,
     conjunction,
@@ -43,7 +46,13 @@ TITLE = "Ensembles and SG-MCMC predict well, but differently from HMC"
 SOURCE = "Izmailov et al. 2021, section 9"
 HMC = "HMC"
 NAMED = (ENSEMBLE, LANGEVIN, "SGHMC")  # those that the statement is about
-UNIT = "total variation distance"
+AGAIN, COLD = "another HMC chain", "HMC chain at T = 0.5"
+CONTROLS: dict[str, dict[str, object]] = {AGAIN: {"seed": 1}, COLD: {"seed": 1, "temperature": 0.5}}  # one chain each
+UNIT = "total variation"
+CLOSENESS = {
+    "total_variation": ("Total variation distance to HMC, the nearest first", UNIT),
+    "agreement": ("Agreement with HMC on the most probable class, the closest first", "share of test points"),
+}
 
 type Points = Float[np.ndarray, " point"]
 
@@ -65,6 +74,7 @@ class Distances(NamedTuple):
 def plan(scale: Scale) -> Hypothesis:
     """Return the hypothesis at a scale."""
     configs = {HMC: scale.main.posterior, **baselines(scale.main, scale.seeds)}
+    configs |= {name: scale.main.vary(chains=1, **changes) for name, changes in CONTROLS.items()}
     claims = {"C6 well": judge_well, "C6 differ": judge_differ, "C6 order": judge_order}
     return Hypothesis("C6", TITLE, SOURCE, __doc__ or "", {name: Planned(one) for name, one in configs.items()}, claims)
 
@@ -72,7 +82,7 @@ def plan(scale: Scale) -> Hypothesis:
 def judge_well(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Ask whether ensembles and SG-MCMC predict about as well as HMC."""
     reference = point_scores(trees[HMC])["log_score"]
-    gains = {name: paired_gain(point_scores(trees[name])["log_score"], reference) for name in trees if name != HMC}
+    gains = {name: paired_gain(point_scores(trees[name])["log_score"], reference) for name in methods(trees)}
     worst = min(NAMED, key=lambda name: gains[name].value)
     note = gain_sentence(f"Farthest behind HMC of {', '.join(NAMED)} is {worst}", gains[worst])
     exhibit = Exhibit("Test log density gained over HMC; marked is the margin.", "nats a point", gains, (-MARGIN, 0.0))
@@ -82,22 +92,20 @@ def judge_well(trees: Mapping[str, xr.DataTree]) -> Judgement:
 
 def judge_differ(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Ask whether ensembles and SG-MCMC lie farther from HMC than HMC from itself."""
-    distances = {name: distances_to(trees[HMC], trees[name]) for name in trees if name != HMC}
+    distances = {name: distances_to(trees[HMC], trees[name]) for name in methods(trees)}
     excess = {name: paired_gain(one.method[None], one.floor[None]) for name, one in distances.items()}
     ranked = dict(sorted(excess.items(), key=lambda item: item[1].value))
     at_equal = {name: paired_gain(distances[name].method[None], distances[name].thinned_floor[None]) for name in ranked}
     nearest = min(NAMED, key=lambda name: excess[name].value)
     note = gain_sentence(f"Nearest to HMC of {', '.join(NAMED)} is {nearest}, beyond the floor by", excess[nearest], UNIT)
-    far = {name: mean_of(distances[name].method) for name in ranked}
-    floor = mean_of(distances[ENSEMBLE].floor)
     exhibits = (
+        *closeness_exhibits(trees),
         Exhibit("Distance to HMC beyond its own floor, nearest first.", UNIT, ranked),
         Exhibit(
             "The same beyond the floor at equal numbers of draws; below zero a method is closer than as many draws of HMC.",
             UNIT,
             at_equal,
         ),
-        Exhibit("Distance to HMC; the line is HMC's own floor.", UNIT, far, (floor.value,)),
     )
     verdict = conjunction(superiority(excess[name]) for name in NAMED)
     return Judgement(hypothesis("C6 differ", verdict, excess[nearest], note, 0.0), exhibits)
@@ -117,9 +125,33 @@ def judge_order(trees: Mapping[str, xr.DataTree]) -> Judgement:
     return Judgement(hypothesis("C6 order", verdict, order, note, 0.0), (exhibit,))
 
 
-def mean_of(distances: Points) -> Estimate:
-    """Return the mean over test points with its interval."""
-    return paired_gain(distances[None], np.zeros((1, len(distances))))
+def methods(trees: Mapping[str, xr.DataTree]) -> list[str]:
+    """Return the names of the baselines."""
+    return [name for name in trees if name != HMC and name not in CONTROLS]
+
+
+def closeness_exhibits(trees: Mapping[str, xr.DataTree]) -> list[Exhibit]:
+    """Return all runs by their closeness to HMC, with the band in which one more of its chains would lie."""
+    reference = prefixes(trees[HMC])
+    measured = {name: fidelity_to(prefixes(trees[name]), reference).measured for name in trees if name != HMC}
+    bands = floor(reference, reference.counts[-1]).bands if reference.num_chains >= MIN_CHAINS else {}
+    exhibits = []
+    for key, (caption, unit) in CLOSENESS.items():
+        larger = key in LARGER_IS_CLOSER
+        rows = dict(sorted(((name, one[key]) for name, one in measured.items()), key=lambda row: row[1].value, reverse=larger))
+        band = bands.get(key)
+        if band is None:
+            exhibits.append(Exhibit(f"{caption}. {MIN_CHAINS} chains of HMC would have a floor.", unit, rows, ()))
+            continue
+        inside = {
+            name: rows[name].value >= band.lower if larger else rows[name].value <= band.upper
+            for name in CONTROLS
+            if name in rows
+        }
+        told = "".join(f" {name[0].upper()}{name[1:]}: {'inside' if is_in else 'outside'}." for name, is_in in inside.items())
+        caption = f"{caption}; shaded is where one more chain of HMC would lie.{told}"
+        exhibits.append(Exhibit(caption, unit, rows, (band.value,), (band.lower, band.upper)))
+    return exhibits
 
 
 def distances_to(hmc: xr.DataTree, other: xr.DataTree) -> Distances:

@@ -28,7 +28,8 @@ import xarray as xr
 
 from bayesnn.config import HMC
 from bayesnn.izmailov2021.scales import Scale
-from bayesnn.suite.suite import Exhibit, Hypothesis, Judge, Judgement, Planned
+from bayesnn.report.surface import show_surfaces, surfaces_of
+from bayesnn.suite.suite import Exhibit, Hypothesis, Judge, Judgement, Picture, Planned
 from diagnostics.aligned import aligned_summary
 from diagnostics.claims import percent
 from diagnostics.convergence import rhat_classic
@@ -41,7 +42,13 @@ from diagnostics.trees import predicted, weights
 TITLE = "HMC mixes well in function space and less well in weight space"
 SOURCE = "Izmailov et al. 2021, figure 2"
 THRESHOLD = 1.1  # of R-hat, in the paper's figure
+NEGLIGIBLE = 4  # digits of a share that are told; what stationary chains hardly ever show is 0
 FEW = 0.05  # share of the predictions above it that is still called good mixing
+SURFACES = (
+    "The posterior on planes through three draws, 1, 2 and 3, of one chain and of three chains, as drawn and with hidden units "
+    "aligned; dark is low. Valleys of the likelihood between draws that alignment closes are those of symmetry. Most of a plane "
+    "is lower than its draws even where nothing separates them: it shows two of many dimensions."
+)
 FIXED, PREDICTIONS, WEIGHTS = "fixed", "predictions", "weights"
 
 
@@ -71,7 +78,9 @@ def plan(scale: Scale) -> Hypothesis:
     assert isinstance(sampler, HMC)
     runs[FIXED] = Planned(main.vary(sampler=sampler.model_copy(update={"jitter": 0.0})))
     claims["F2 fixed"] = functools.partial(judge, claim="F2 fixed", labels=[FIXED], kind="fixed")
-    return Hypothesis("F2", TITLE, SOURCE, __doc__ or "", runs, claims)
+    shown = f"{scale.main.labels(next(iter(scale.worlds)))[0]}-hmc"
+    surfaces = Picture("What lies between draws?", SURFACES, (shown,), lambda loaded: surfaces_of(loaded[shown]), show_surfaces)
+    return Hypothesis("F2", TITLE, SOURCE, __doc__ or "", runs, claims, {"surfaces": surfaces})
 
 
 def judge(trees: Mapping[str, xr.DataTree], claim: str, labels: Sequence[str], kind: str) -> Judgement:
@@ -87,10 +96,14 @@ def judge(trees: Mapping[str, xr.DataTree], claim: str, labels: Sequence[str], k
         f"R-hat above {THRESHOLD}; stationary chains as slow as these show at most {largest[0]} and {largest[1]}. By the classic "
         f"R-hat it is {classic[0]} and {classic[1]}. Effective draws a chain in function space: {effective:.0f}."
     )
-    rows = {what: share.estimate for what, share in shares.items()}
-    exhibit = Exhibit(f"Share with an R-hat above {THRESHOLD}, trajectories of {kind} length.", "share", rows)
+    most = round(of_weights.largest, NEGLIGIBLE)
+    caption = (
+        f"R-hat above {THRESHOLD}, trajectories of {kind} length; the line is the most that weights of stationary chains show."
+    )
+    rows = {what: Estimate(*(100 * end for end in share.estimate)) for what, share in shares.items()}
+    exhibit = Exhibit(caption, "share, %", rows, (100 * most,))
     verdict = decide(predictions, of_weights, effective)
-    return Judgement(hypothesis(claim, verdict, of_weights.estimate, note, of_weights.largest), (exhibit,))
+    return Judgement(hypothesis(claim, verdict, of_weights.estimate, note, most), (exhibit,))
 
 
 def measure(tree: xr.DataTree) -> Measured:

@@ -20,19 +20,25 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Array, Float
+from markupsafe import Markup
 
 from bayesnn.models import nest
 from bayesnn.posteriors import Posterior
+from bayesnn.report.pictures import Drawing, Shown, embedded
 from diagnostics.alignment import align
 from diagnostics.symmetry import architecture_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from bayesnn.load import LoadedRun
+
 LIMITS = (-0.75, 1.75)  # in units of u and v: Izmailov et al. 2021, their code
 BLOCK = 50  # places evaluated at a time; bounds memory
 LEVELS = np.array([0, 1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5])  # nats below the highest place
-COLUMNS = {"log_posterior": "log posterior", "log_likelihood": "log likelihood", "log_prior": "log prior"}
+COARSE = 25  # places along each axis of a picture: 2,500 evaluations on all training data, a few draws of HMC
+DECIMALS = 3  # of nats, and of places
+FIELDS = {"log_posterior": "log posterior", "log_likelihood": "log likelihood", "log_prior": "log prior"}
 
 type Weights = Mapping[str, np.ndarray]  # of one draw, by dotted path
 
@@ -123,8 +129,42 @@ def surfaces(posterior: Posterior, tree: xr.DataTree, *, size: int = 50) -> dict
     }
 
 
+def surfaces_of(run: LoadedRun, *, size: int = COARSE) -> dict[str, Any]:
+    """Evaluate the planes of `surfaces` of a run in its folder.
+
+    Args:
+        run: The run.
+        size: Places along each axis.
+
+    Returns:
+        Plain data: the fields of each `Surface`, rounded to thousandths, by title.
+
+    Raises:
+        UsageError: The run's own code or data cannot be loaded.
+        ValueError: See `surfaces`.
+    """
+    from bayesnn.build import build_posterior
+
+    with jax.enable_x64(run.config.precision == "float64"):
+        found = surfaces(build_posterior(run.config), run.tree, size=size)
+    return {
+        title: {name: np.round(part, DECIMALS).tolist() for name, part in one._asdict().items()} for title, one in found.items()
+    }
+
+
+def read_surfaces(stored: Mapping[str, Mapping[str, Any]]) -> dict[str, Surface]:
+    """Return the surfaces that `surfaces_of` made plain data of."""
+    return {title: Surface(**{name: np.array(part) for name, part in one.items()}) for title, one in stored.items()}
+
+
+def show_surfaces(stored: Mapping[str, Mapping[str, Any]]) -> Drawing:
+    """Draw the surfaces that `surfaces_of` made plain data of, as one image for a page."""
+    label = "Log posterior, log likelihood and log prior on planes through three draws"
+    return Drawing([Shown("", Markup(), embedded(draw_surfaces(read_surfaces(stored)), label))])
+
+
 def draw_surfaces(found: Mapping[str, Surface]) -> Figure:
-    """Draw surfaces as contours of how far each place lies below the highest: a row each, log posterior, likelihood and prior.
+    """Draw surfaces as contours of how far each place lies below the highest: a column each, a row each field.
 
     Args:
         found: Surfaces by title, from `surfaces`.
@@ -133,28 +173,27 @@ def draw_surfaces(found: Mapping[str, Surface]) -> Figure:
     from matplotlib.colors import BoundaryNorm
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9.6, 2.9 * len(found) + 0.5), layout="constrained")
-    axes = figure.subplots(len(found), len(COLUMNS), squeeze=False, sharex=True, sharey=True)
+    figure = Figure(figsize=(2.15 * len(found) + 1.3, 7.2), layout="constrained")
+    axes = figure.subplots(len(FIELDS), len(found), squeeze=False, sharex=True, sharey=True)
     norm = BoundaryNorm(LEVELS, 256)
-    for row, (title, one) in zip(axes, found.items(), strict=True):
-        for axis, field in zip(row, COLUMNS, strict=True):
+    for column, (title, one) in zip(axes.T, found.items(), strict=True):
+        for axis, field in zip(column, FIELDS, strict=True):
             values: Any = getattr(one, field)
             below = np.clip(np.nanmax(values) - values, LEVELS[0], LEVELS[-1])
             axis.contourf(one.x, one.y, below, LEVELS, norm=norm, cmap="viridis_r")
             axis.contour(one.x, one.y, below, LEVELS[1:-1], colors="white", linewidths=0.4, alpha=0.6)
-            axis.plot(*one.draws.T, "o", color="white", markeredgecolor="black", markersize=10)
+            axis.plot(*one.draws.T, "o", color="white", markeredgecolor="black", markersize=9)
             for label, place in zip("123", one.draws, strict=True):
                 axis.annotate(label, place, ha="center", va="center_baseline", fontsize="x-small")
-            axis.set(xlim=LIMITS, ylim=LIMITS, aspect="equal")
+            axis.set(xlim=LIMITS, ylim=LIMITS, aspect="equal", xticks=(0, 1), yticks=(0, 1))
             axis.tick_params(labelsize="x-small", length=2)
-        row[0].set_ylabel(title, fontsize="medium")
-    for axis, words in zip(axes[0], COLUMNS.values(), strict=True):
-        axis.set_title(words, fontsize="medium")
-    for axis in axes[-1]:
-        axis.set_xlabel("along the line from draw 1 to draw 2", fontsize="small")
-    bar = figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=axes, shrink=0.9, ticks=LEVELS, spacing="uniform")
+        column[0].set_title(title, fontsize="medium")
+    for axis, words in zip(axes[:, 0], FIELDS.values(), strict=True):
+        axis.set_ylabel(words, fontsize="medium")
+    figure.supxlabel("along the line from draw 1 to draw 2, its length as unit", fontsize="small")
+    bar = figure.colorbar(ScalarMappable(norm, "viridis_r"), ax=axes, shrink=0.95, ticks=LEVELS, spacing="uniform")
     bar.set_label("nats below the highest place of the panel", fontsize="small")
-    bar.ax.set_yticklabels([f"{level:g}" for level in LEVELS[:-1]] + ["more"], fontsize="x-small")
+    bar.ax.set_yticklabels([f"{level:,g}" for level in LEVELS[:-1]] + ["more"], fontsize="x-small")
     return figure
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +14,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from bayesnn.report.page import TEMPLATES
+from bayesnn.report.pictures import Drawing
 from bayesnn.report.sampling import Strip, strips
-from bayesnn.report.verdict import STYLES, Row, rows
+from bayesnn.report.verdict import STYLES, Row, row_of
 from bayesnn.shard import write_atomically
-from bayesnn.suite.judge import Judged
-from bayesnn.suite.results import SuiteFolder
-from bayesnn.suite.suite import Exhibit, Judgement, Suite
+from bayesnn.suite.judge import Judged, Pictured
+from bayesnn.suite.results import NO_DATA, SuiteFolder
+from bayesnn.suite.suite import Exhibit, Suite
 
 CAVEAT = (
     "A verdict holds for the networks, data and sizes of this scale. Inconclusive is an answer: the interval is too wide to "
@@ -37,10 +38,32 @@ class Shown(NamedTuple):
     ticks: Markup
 
 
+class Claim(NamedTuple):
+    """A claim on the page: what it is called there, its row in tables, and its exhibits."""
+
+    anchor: str
+    row: Row
+    exhibits: list[Shown]
+
+
+class Run(NamedTuple):
+    """A run on the page: its report, or its configuration if it has none; what it lacks, empty if nothing."""
+
+    name: str
+    path: str
+    lacks: str
+
+
 def show(exhibit: Exhibit) -> Shown:
-    """Draw the rows of an exhibit on one axis; its first mark is the line in every row, and numbers around zero have signs."""
-    drawn, ticks = strips(exhibit.rows, exhibit.marks[0], is_signed=0.0 in exhibit.marks, include=exhibit.marks)
-    return Shown(exhibit.caption, exhibit.unit, drawn, ticks)
+    """Draw the rows of an exhibit on one axis, its marks as lines; numbers on both sides of zero have signs."""
+    is_signed = 0.0 in exhibit.marks and min(estimate.lower for estimate in exhibit.rows.values()) < 0
+    drawn, ticks = strips(exhibit.rows, *exhibit.marks, is_signed=is_signed, band=exhibit.band)
+    has_width = [estimate.lower < estimate.upper for estimate in exhibit.rows.values()]
+    told = [
+        strip if has_ends else strip._replace(value=strip.value._replace(ends=""))
+        for strip, has_ends in zip(drawn, has_width, strict=True)
+    ]
+    return Shown(exhibit.caption, exhibit.unit, told, ticks)
 
 
 def write_suite_report(suite: Suite, folder: SuiteFolder, judged: Sequence[Judged]) -> Path:
@@ -56,7 +79,7 @@ def write_suite_report(suite: Suite, folder: SuiteFolder, judged: Sequence[Judge
         suite=suite,
         tally=_tally(judged),
         caveat=CAVEAT,
-        failures=_by_reason(folder.failures),
+        failures=_by_reason(suite, folder),
         hypotheses=[_section(one, suite, folder) for one in judged],
     )
     path = folder.path / "report.html"
@@ -66,8 +89,10 @@ def write_suite_report(suite: Suite, folder: SuiteFolder, judged: Sequence[Judge
 
 def _section(one: Judged, suite: Suite, folder: SuiteFolder) -> dict[str, Any]:
     hypothesis = one.hypothesis
-    places = {name: folder.run_path(path).relative_to(folder.path) for name, path in suite.folder_names(hypothesis).items()}
-    runs = [(name, f"{place}/config.json") for name, place in places.items()]
+    claims = [
+        Claim(judgement.finding.claim.replace(" ", "-"), row_of(judgement.finding), [show(x) for x in judgement.exhibits])
+        for judgement in one.judgements
+    ]
     return {
         "name": hypothesis.name,
         "title": hypothesis.title,
@@ -76,21 +101,37 @@ def _section(one: Judged, suite: Suite, folder: SuiteFolder) -> dict[str, Any]:
         "verdict": one.verdict,
         "style": STYLES.get(one.verdict, one.verdict),
         "summary": _summary(one),
-        "claims": [{"row": _row(judgement), "exhibits": [show(x) for x in judgement.exhibits]} for judgement in one.judgements],
-        "runs": [(name, path if (folder.path / path).exists() else "") for name, path in runs],
+        "claims": claims,
+        "pictures": [(pictured, _drawing(pictured)) for pictured in one.pictures],
+        "runs": [_run(name, folder_name, folder) for name, folder_name in suite.folder_names(hypothesis).items()],
     }
 
 
-def _by_reason(failures: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return each reason with the runs that failed for it."""
+def _drawing(pictured: Pictured) -> Drawing | None:
+    return None if pictured.reason else pictured.picture.draw(dict(pictured.data))
+
+
+def _run(name: str, folder_name: str, folder: SuiteFolder) -> Run:
+    """Return a run with a link to what there is of it, and say why there is no more."""
+    place = folder.run_path(folder_name)
+    there = [file for file in ("report.html", "config.json") if (place / file).exists()]
+    path = f"{place.relative_to(folder.path)}/{there[0]}" if there else ""
+    reason = folder.failures.get(folder_name, "")
+    if reason:
+        return Run(name, path, reason if reason.startswith(NO_DATA) else f"failed: {reason}")
+    return Run(name, path, "" if folder.has_draws(folder_name) else "not complete" if there else "has not begun")
+
+
+def _by_reason(suite: Suite, folder: SuiteFolder) -> list[tuple[str, str]]:
+    """Return each reason with the runs, and the measures on them, that failed for it."""
     reasons: dict[str, list[str]] = {}
-    for name, reason in failures.items():
-        reasons.setdefault(reason, []).append(name)
+    planned = suite.planned()
+    for failed, reason in folder.failures.items():
+        folder_name, _, measure = failed.partition("/")
+        if folder_name in planned:
+            name = folder_name.rpartition("-")[0]
+            reasons.setdefault(reason, []).append(f"the measure {measure} of {name}" if measure else name)
     return [(reason, ", ".join(names)) for reason, names in reasons.items()]
-
-
-def _row(judgement: Judgement) -> Row:
-    return rows([judgement.finding])[0]
 
 
 def _summary(one: Judged) -> str:

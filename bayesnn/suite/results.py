@@ -1,16 +1,18 @@
 """What a suite's folder holds: run folders, which runs failed and why, and the trees that claims are judged on.
 
-suites/<name>/  suite.json  failures.json  runs/<run>-<digest>/  findings.json  exhibits.json  report.html
+suites/<name>/  suite.json  failures.json  runs/<run>-<digest>/  findings.json  exhibits.json  pictures.json
+                report.html
 """
 
 from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from bayesnn.errors import UsageError
 from bayesnn.run_folder import RunFolder
 from bayesnn.shard import write_atomically
 from bayesnn.suite.suite import Hypothesis, Planned, Suite
@@ -18,7 +20,9 @@ from bayesnn.suite.suite import Hypothesis, Planned, Suite
 if TYPE_CHECKING:
     import xarray as xr
 
-SUITE, FAILURES, RUNS = "suite.json", "failures.json", "runs"
+    from bayesnn.load import LoadedRun
+
+SUITE, FAILURES, PICTURES, RUNS = "suite.json", "failures.json", "pictures.json", "runs"
 
 
 # How the failure of a run begins whose data are not at hand: its claims do not apply here.
@@ -39,7 +43,18 @@ class SuiteFolder:
         self.path = path
 
     def begin(self, suite: Suite) -> None:
-        """Write down what the suite consists of."""
+        """Write down what the suite consists of.
+
+        Raises:
+            UsageError: A run that is there, and would be taken, was made with other defaults than today's.
+        """
+        for name, planned in suite.planned().items():
+            path = self.run_path(name)
+            if path.exists() and (known := RunFolder.open(path).config) != planned.config:
+                changed = [part for part, value in planned.config if getattr(known, part) != value]
+                raise UsageError(
+                    f"{path} was run when defaults of {', '.join(changed)} were others; remove it, and it will be run anew"
+                )
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / SUITE, suite.description_json())
 
@@ -81,6 +96,16 @@ class SuiteFolder:
         known = {other: why for other, why in self.failures.items() if other != name}
         write_atomically(self.path / FAILURES, json.dumps(known | ({name: reason} if reason else {}), indent=1))
 
+    @property
+    def pictures(self) -> dict[str, dict[str, Any]]:
+        """What pictures show, by hypothesis/picture: `runs`, the names of their folders, and `data`."""
+        path = self.path / PICTURES
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def record_picture(self, name: str, runs: Sequence[str], data: Mapping[str, Any]) -> None:
+        """Write down what a picture of some runs shows, in the place of what it showed before."""
+        write_atomically(self.path / PICTURES, json.dumps(self.pictures | {name: {"runs": list(runs), "data": data}}))
+
 
 class Trees(Mapping[str, "xr.DataTree"]):
     """The runs of a hypothesis by its own names for them, read when they are first asked for.
@@ -94,13 +119,28 @@ class Trees(Mapping[str, "xr.DataTree"]):
         self._failures = folder.failures
 
     def __getitem__(self, name: str) -> xr.DataTree:
+        return _read(self._complete(name), tuple(self._planned[self._names[name]].measures))
+
+    def run(self, name: str) -> LoadedRun:
+        """Open a run.
+
+        Raises:
+            MissingRunError: It failed, or is not complete.
+        """
+        from bayesnn.load import LoadedRun
+
+        return LoadedRun(RunFolder.open(self._complete(name)))
+
+    def _complete(self, name: str) -> Path:
+        """Return where a run lies that has all its draws."""
         folder_name = self._names[name]
         if folder_name in self._failures:
             reason = self._failures[folder_name]
             raise MissingRunError(f"the run {name} {'has not begun' if reason.startswith(NO_DATA) else 'failed'}: {reason}")
         if not self._folder.has_draws(folder_name):
-            raise MissingRunError(f"the run {name} is not complete")
-        return _read(self._folder.run_path(folder_name), tuple(self._planned[folder_name].measures))
+            begun = self._folder.run_path(folder_name).exists()
+            raise MissingRunError(f"the run {name} {'is not complete' if begun else 'has not begun'}")
+        return self._folder.run_path(folder_name)
 
     def missing_measures(self) -> str:
         """Say which measures there are not, and why; empty if all are there."""

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel
 
 from bayesnn.config import RunConfig
 
 if TYPE_CHECKING:
     import xarray as xr
 
+    from bayesnn.load import LoadedRun
+    from bayesnn.report.pictures import Drawing
     from diagnostics.claims import Finding
     from diagnostics.estimates import Estimate
 
@@ -32,8 +36,12 @@ class Planned(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """What the draws depend on, in short: hypotheses whose runs are equal in it share them."""
-        return hashlib.sha256(self.config.model_dump_json().encode()).hexdigest()[:10]
+        """What the draws depend on, in short: hypotheses whose runs are equal in it share them.
+
+        Settings at their defaults do not count, so that one that is new leaves finished runs valid. Where a default itself has
+        changed since, `SuiteFolder.begin` refuses the run.
+        """
+        return hashlib.sha256(json.dumps(_chosen(self.config), sort_keys=True).encode()).hexdigest()[:10]
 
 
 class Exhibit(NamedTuple):
@@ -44,12 +52,32 @@ class Exhibit(NamedTuple):
         unit: Of the axis.
         rows: By label.
         marks: Places on the axis that decide, such as zero and a margin.
+        band: Stretch of the axis that is shaded, such as where the reference itself lies.
     """
 
     caption: str
     unit: str
     rows: Mapping[str, Estimate]
     marks: tuple[float, ...] = (0.0,)
+    band: tuple[float, float] | None = None
+
+
+class Picture(NamedTuple):
+    """A figure for which networks are evaluated anew; what it shows is computed once and kept in the suite's folder.
+
+    Attributes:
+        title: What it answers.
+        caption: What it shows, and how to read it.
+        runs: Whose networks, by the hypothesis' own names of its runs.
+        compute: From these runs, by name, to plain data.
+        draw: From that data to what the page shows.
+    """
+
+    title: str
+    caption: str
+    runs: tuple[str, ...]
+    compute: Callable[[Mapping[str, LoadedRun]], dict[str, Any]]
+    draw: Callable[[dict[str, Any]], Drawing]
 
 
 class Judgement(NamedTuple):
@@ -73,6 +101,7 @@ class Hypothesis:
         protocol: What is run, what is compared, and what decides; the docstring of its module.
         runs: By a name of its own; runs of equal configuration are shared with other hypotheses.
         claims: What judges them, by name: from trees by run name to a judgement.
+        pictures: What is drawn beside the verdicts, by name.
     """
 
     name: str
@@ -81,6 +110,7 @@ class Hypothesis:
     protocol: str
     runs: Mapping[str, Planned]
     claims: Mapping[str, Judge]
+    pictures: Mapping[str, Picture] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,3 +177,13 @@ class Suite:
             },
             indent=1,
         )
+
+
+def _chosen(config: BaseModel) -> dict[str, Any]:
+    """Return what differs from its default, and every kind, as it says whose defaults they are."""
+    fields, plain = type(config).model_fields, config.model_dump(mode="json")
+    return {
+        name: _chosen(value) if isinstance(value, BaseModel) else plain[name]
+        for name, value in config
+        if name == "kind" or value != fields[name].default
+    }

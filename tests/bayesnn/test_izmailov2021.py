@@ -134,6 +134,31 @@ def test_a_held_out_chain_is_within_the_floor_and_a_cold_one_is_not():
         assert (excess.lower <= 0) == is_within
 
 
+def test_c6_ranks_all_by_closeness_beside_the_band_of_the_chains_of_hmc():
+    world = fidelity_world(ensemble=GOOD, SGLD=2.3, SGHMC=BAD)
+    world[c6_fidelity.AGAIN] = predictions(SAME, chains=1, draws=50, seed=5)
+    world[c6_fidelity.COLD] = predictions(SAME + 0.3, chains=1, draws=50, seed=4)
+    distance, agreement = c6_fidelity.closeness_exhibits(world)
+    assert next(iter(distance.rows)) == c6_fidelity.AGAIN
+    values = [estimate.value for estimate in distance.rows.values()]
+    assert values == sorted(values)
+    assert distance.band[0] < distance.rows[c6_fidelity.AGAIN].value < distance.band[1] < distance.rows[c6_fidelity.COLD].value
+    assert distance.caption.endswith("Another HMC chain: inside. HMC chain at T = 0.5: outside.")
+    shares = [estimate.value for estimate in agreement.rows.values()]
+    assert shares == sorted(shares, reverse=True)
+    # As many draws at a temperature of 1 are not told apart: the control can fail.
+    world[c6_fidelity.COLD] = predictions(SAME, chains=1, draws=50, seed=6)
+    assert c6_fidelity.closeness_exhibits(world)[0].caption.endswith("HMC chain at T = 0.5: inside.")
+    assert c6_fidelity.COLD not in c6_fidelity.methods(world)
+
+
+def test_c6_says_when_hmc_has_too_few_chains_for_a_band():
+    world = {"HMC": predictions(SAME, chains=2, draws=50), "ensemble": predictions(GOOD, chains=2, draws=50)}
+    for exhibit in c6_fidelity.closeness_exhibits(world):
+        assert exhibit.band is None
+        assert "3 chains of HMC would have a floor" in exhibit.caption
+
+
 def mixing(weight_offset: float, function_offset: float, draws: int = 200) -> xr.DataTree:
     """Return four chains of independent draws, their weights and predictions shifted apart."""
     offsets = np.array([-1.5, -0.5, 0.5, 1.5])

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 from collections.abc import Mapping
 
 import pytest
 import xarray as xr
+from markupsafe import Markup
 from rich.console import Console
 
-from bayesnn.config import HMC, MLP, Data, GaussianPrior, Optimise, RunConfig, WarmUp
+from bayesnn.config import CNNLSTM, HMC, MLP, NUTS, Data, GaussianPrior, Optimise, ResNet, RunConfig, WarmUp
+from bayesnn.errors import UsageError
+from bayesnn.report.pictures import Drawing, Shown
 from bayesnn.run_folder import RunFolder
 from bayesnn.suite.budget import make_budget, print_budget
 from bayesnn.suite.execute import execute_suite
 from bayesnn.suite.judge import judge_suite, read_exhibits, read_findings
 from bayesnn.suite.report import write_suite_report
 from bayesnn.suite.results import SuiteFolder
-from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned, Suite
+from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Picture, Planned, Suite
+from diagnostics.estimates import Estimate
 from diagnostics.hypotheses import hypothesis, paired_gain, point_scores, superiority
 
 WINE = RunConfig(
@@ -103,6 +108,12 @@ def test_verdicts_and_page(finished):
     assert '<a href="#H1">H1: HMC beats MAP</a>' in page
     assert 'id="H1"' in page
     assert "no_such_data" in page
+    assert '<a href="#better-shown">better</a>' in page
+    assert 'id="better-shown"' in page
+    assert "broken <strong>(failed: " in page
+    assert "absent <strong>(its data are not at hand: " in page
+    assert "Without broken: " in page
+    assert f'href="runs/{folder.run_path(suite.folder_names(suite.hypotheses[0])["hmc"]).name}/config.json">hmc</a>' in page
     assert read_findings(folder) == [judgement.finding for one in (first, second) for judgement in one.judgements]
     assert read_exhibits(folder)["better"][0].rows == first.judgements[0].exhibits[0].rows
 
@@ -157,3 +168,93 @@ def test_a_run_is_found_by_its_digest_whatever_it_is_called(finished):
     assert called != shared
     assert folder.run_path(called) == folder.run_path(shared)
     assert folder.has_draws(called)
+
+
+def with_picture(compute, run="hmc"):
+    picture = Picture(
+        "A title", "A caption.", (run,), compute, lambda data: Drawing([Shown("", Markup(), Markup(data["shown"]))])
+    )
+    runs = {"hmc": Planned(WINE), "broken": Planned(BROKEN), "never": Planned(WINE.model_copy(update={"seed": 7}))}
+    return Suite("s", "t", "d", (Hypothesis("H1", "t", "s", "p", runs, {"better": lambda _: JUDGED}, {"one": picture}),))
+
+
+JUDGED = Judgement(hypothesis("better", "supported", Estimate(1.0, 0.5, 2.0), "A note."))
+
+
+def test_a_picture_is_computed_once_and_kept(finished):
+    folder, computed = finished[1], []
+
+    def compute(runs):
+        computed.append(runs["hmc"].tree.attrs["num_params"])
+        return {"shown": "<svg></svg>"}
+
+    suite = with_picture(compute)
+    for _ in range(2):
+        judged = judge_suite(suite, folder)
+    assert len(computed) == 1
+    page = write_suite_report(suite, folder, judged).read_text()
+    assert "<h3>A title</h3>" in page
+    assert "<svg></svg>" in page
+    assert folder.pictures["H1/one"]["data"] == {"shown": "<svg></svg>"}
+    folder.record_picture("H1/one", ["another run"], {"shown": "stale"})
+    assert judge_suite(suite, folder)[0].pictures[0].data == {"shown": "<svg></svg>"}
+    assert len(computed) == 2
+
+
+def test_a_picture_that_cannot_be_drawn_says_why(finished):
+    folder = finished[1]
+
+    def refuse(runs):
+        raise ValueError("the draws lie on one line")
+
+    folder.record_picture("H1/one", [], {})
+    cases = {"hmc": "the draws lie on one line", "broken": "the run broken failed: ", "never": "the run never has not begun"}
+    for run, reason in cases.items():
+        suite = with_picture(refuse, run)
+        judged = judge_suite(suite, folder)
+        assert judged[0].pictures[0].reason.startswith(f"Not drawn: {reason}")
+        assert f"Not drawn: {reason}" in write_suite_report(suite, folder, judged).read_text()
+
+
+def test_exhibits_keep_their_bands(finished):
+    banded = Judgement(JUDGED.finding, (Exhibit("c", "u", {"a": Estimate(1.0, 0.5, 2.0)}, (1.0,), (0.5, 1.5)),))
+    suite = Suite("s", "t", "d", (Hypothesis("H1", "t", "s", "p", {}, {"better": lambda _: banded}),))
+    judge_suite(suite, finished[1])
+    assert read_exhibits(finished[1])["better"][0].band == (0.5, 1.5)
+
+
+def test_a_digest_is_of_what_was_chosen_and_of_every_kind():
+    assert Planned(RunConfig(seed=0)).digest == Planned(RunConfig()).digest
+    configs = [
+        RunConfig(),
+        RunConfig(seed=1),
+        RunConfig(model=ResNet()),
+        RunConfig(model=CNNLSTM()),
+        RunConfig(sampler=NUTS()),
+        RunConfig(sampler=NUTS(step_size=0.02)),
+        RunConfig(sampler=HMC(step_size=0.02)),
+        RunConfig(draws=100),
+        RunConfig(chains=100),
+    ]
+    assert len({Planned(config).digest for config in configs}) == len(configs)
+
+
+def test_a_setting_that_is_new_leaves_runs_valid_and_a_default_that_has_changed_does_not(tmp_path):
+    suite, folder = small_suite(), SuiteFolder(tmp_path)
+    path = folder.run_path(suite.folder_names(suite.hypotheses[0])["hmc"])
+    path.mkdir(parents=True)
+    recorded = WINE.model_dump(mode="json")
+
+    def record():
+        text = json.dumps(recorded)
+        facts = {"experiment": "", "sources": {}, "problem": {}, "launches": [], "config": recorded}
+        (path / "config.json").write_text(text)
+        (path / "manifest.json").write_text(json.dumps(facts | {"config_sha256": hashlib.sha256(text.encode()).hexdigest()}))
+
+    del recorded["sampler"]["jitter"]  # as if it had not been there when the run was made
+    record()
+    folder.begin(suite)
+    recorded["thin"] = 2  # as if this had been the default then
+    record()
+    with pytest.raises(UsageError, match="when defaults of thin were others; remove it"):
+        folder.begin(suite)

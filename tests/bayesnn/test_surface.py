@@ -59,7 +59,8 @@ def test_a_run_gives_planes_in_a_chain_and_across_chains_raw_and_aligned():
     assert ranges["three chains, aligned"] < 0.2 * ranges["three chains, as drawn"]
     assert ranges["one chain, aligned"] == pytest.approx(ranges["one chain, as drawn"], rel=1e-4)  # a chain stays in its copy
     figure = draw_surfaces(found)
-    assert [axis.get_title() for axis in figure.axes[:3]] == ["log posterior", "log likelihood", "log prior"]
+    assert [axis.get_title() for axis in figure.axes[:4]] == list(found)
+    assert [axis.get_ylabel() for axis in figure.axes[:12:4]] == ["log posterior", "log likelihood", "log prior"]
     figure.draw_without_rendering()
     with pytest.raises(ValueError, match="needs three draws, the run has 2"):
         surfaces(POSTERIOR, make_tree(attrs=attrs, posterior={name: array[:, :2] for name, array in planted.items()}))
