@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesnn.errors import UsageError
-from bayesnn.notation import interval
+from bayesnn.notation import interval, number
 
 if TYPE_CHECKING:
     from bayesnn.config import RunConfig
@@ -28,6 +28,7 @@ FORMAT = 1
 # What makes a posterior, and so what two runs must have in common to be compared.
 POSTERIOR = ("data_sha256", "num_data", "num_params", "model", "prior", "likelihood", "temperature", "likelihood_temperature")
 SAME = 1e-3  # relative difference of two settings that are written with three digits
+DIGITS = 4  # in which two settings are written that are further apart: they then differ in writing, too
 PARTS = {"classification": ("probability",), "regression": ("mean", "scale", "quantile")}
 
 
@@ -152,7 +153,7 @@ def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> list[str]:
         if isinstance(one, dict) and isinstance(other, dict) and one.get("kind") == other.get("kind"):
             keys = sorted(one.keys() | other.keys())
             unequal = (key for key in keys if not _equal(one.get(key), other.get(key)))
-            found += [f"{name}.{key}: {one.get(key)} and {other.get(key)}" for key in unequal]
+            found += [f"{name}.{key}: {_short(one.get(key))} and {_short(other.get(key))}" for key in unequal]
         elif one is not None and other is not None and not _equal(one, other):
             found.append(f"{name}: {_short(one)} and {_short(other)}")
     return found
@@ -201,5 +202,7 @@ def _equal(one: Any, other: Any) -> bool:
 def _short(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{name} {_short(part)}" for name, part in value.items() if part not in (None, {}, []))
+    if isinstance(value, float):
+        return number(value, DIGITS)
     text = f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
     return f"{text[:12]}..." if len(text) == 64 else text

@@ -71,9 +71,9 @@ def changed(bundle, **posterior):
     ("name", "value", "words"),
     [
         ("data_sha256", "0" * 64, r"data_sha256: \w{12}\.\.\. and 000000000000\.\.\."),
-        ("temperature", 0.5, "temperature: 1.0 and 0.5"),
+        ("temperature", 0.5, "temperature: 1 and 0.5"),
         ("num_data", 7, "num_data: 142 and 7"),
-        ("prior", {"kind": "gaussian", "scale": 0.5, "layer_scales": {}, "fan_in": False}, r"prior.scale: 1.0 and 0.5"),
+        ("prior", {"kind": "gaussian", "scale": 0.5, "layer_scales": {}, "fan_in": False}, r"prior.scale: 1 and 0.5"),
         ("prior", {"kind": "distribution", "name": "Laplace"}, "prior: kind gaussian, .* and kind distribution, name Laplace"),
     ],
 )
@@ -88,8 +88,23 @@ def test_what_is_unknown_or_equal_to_three_digits_is_no_difference():
     ours = {"temperature": 1.0, "prior": {"kind": "gaussian", "scale": 0.447}}
     assert differences(ours, {"temperature": None, "prior": {"kind": "gaussian", "scale": 0.2**0.5}}) == []
     assert differences(ours, {"temperature": 1.0, "prior": {"kind": "gaussian", "scale": 5**0.5}}) == [
-        f"prior.scale: 0.447 and {5**0.5}"
+        "prior.scale: 0.447 and 2.236"
     ]
+
+
+@pytest.mark.parametrize("scale", [0.1, 0.3162277660168379, 0.9999, 1.0, 4.4721359549995, 31415.92])
+def test_what_differs_is_written_short_and_differently(scale):
+    """Just beyond a thousandth apart, the least that counts."""
+    one, other = ({"prior": {"kind": "gaussian", "scale": value}} for value in (scale, 1.0011 * scale))
+    [found] = differences(one, other)
+    left, right = found.removeprefix("prior.scale: ").split(" and ")
+    assert left != right
+    assert max(len(left), len(right)) <= len("0.xxxx")
+
+
+def test_counts_have_thousands_apart():
+    kinds = ({"model": {"kind": "cnn-lstm", "vocabulary": size}} for size in (1000, 20_000))
+    assert differences(*kinds) == ["model.vocabulary: 1,000 and 20,000"]
 
 
 def test_other_test_points_are_refused_and_fewer_are_not(saved, finished):
@@ -110,7 +125,7 @@ def test_from_the_command_line(cli, refused, finished_copy, saved, tmp_path):
     assert "never overwritten" in refused("reference", "save", finished_copy, out)
     assert "one .npz file" in refused("reference", "save", finished_copy, tmp_path / "reference")
     shown = cli("reference", "show", out).out
-    for words in ("prior", "scale 1.0", "data_sha256", "accuracy", "142"):
+    for words in ("prior", "scale 1", "data_sha256", "accuracy", "142"):
         assert words in shown
     compared = cli("reference", "compare", finished_copy, out)
     assert compared.status == 0
