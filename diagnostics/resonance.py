@@ -98,6 +98,8 @@ def _jeffreys(share: np.ndarray, size: np.ndarray) -> Sequence[np.ndarray]:
 def resonance_finding(table: xr.Dataset, direction: str) -> Finding:
     """Say which share of bad R-hat resonance explains: the hypothesis that trajectories of this length resonate.
 
+    It is not applicable where no R-hat is bad with trajectories of one length: there is nothing to explain.
+
     Args:
         table: From `resonance_table`.
         direction: The kind of directions that the finding is about.
@@ -110,6 +112,8 @@ def resonance_finding(table: xr.Dataset, direction: str) -> Finding:
         f"{percent(float(jittered['share']))} with jittered ones (stationary chains as slow as these: at most "
         f"{percent(float(fixed['share_largest']))} and {percent(float(jittered['share_largest']))})."
     )
+    if float(fixed["share"]) == 0:
+        return Finding("resonance", "hypothesis", "not applicable", bound=LEAST, note=f"{note} There is nothing to explain.")
     if lower > LEAST:
         left = float(row["removed_of_bad"])
         verdict, meaning = "supported", f"Jitter removes {percent(left)} of the bad ones: do not put those down to basins."

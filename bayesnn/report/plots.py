@@ -20,7 +20,7 @@ from diagnostics.estimates import Estimate
 
 WIDTH = 1000  # of the nested coordinate system; a tenth of a pixel on any screen
 PLAIN_STEPS = (1e-6, 1e6)  # between ticks; smaller and larger ones are written with exponents
-CROWDED = 4  # times shorter must an axis become without a row for it to be off the scale: the others then had a quarter of it
+CROWDED = 8  # times shorter must an axis become without a row for it to be off the scale: an eighth of it is hard to read
 FEWEST_SHOWN = 2  # rows that make a scale
 MAX_COLUMNS = 300  # of a line: more pieces than that cannot be told apart
 

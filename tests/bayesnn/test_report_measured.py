@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 
 import numpy as np
 import pytest
@@ -11,8 +12,8 @@ import xarray as xr
 from bayesnn.measure import MEASURES
 from bayesnn.measure.store import Measure, write_measure
 from bayesnn.notation import MINUS, interval
+from bayesnn.report import exhibits, render, write_report
 from bayesnn.report import measured as section
-from bayesnn.report import render, write_report
 from bayesnn.report.panels import Value, panel
 from bayesnn.report.verdict import headline
 from bayesnn.run_folder import RunFolder
@@ -177,6 +178,22 @@ def test_what_stationary_chains_hardly_ever_show_is_drawn_as_nothing():
     assert drawn.rows[0].cells[0].note == "stationary: at most 0"
     assert "e\u2212" not in drawn.ticks
     assert re.findall(r"x1=\"(\d+)%", drawn.rows[0].chart) == ["0"]
+
+
+def test_a_road_to_the_evidence_without_use_does_not_spoil_the_others():
+    """Thermodynamic integration of a heteroscedastic likelihood has had an interval of thousands of nats."""
+    useless = results.evidence()
+    table = useless.tree["evidence"].to_dataset()
+    for name, value in (("lower", -9000.0), ("upper", 4000.0)):
+        table[name].values[2] = value
+    useless.tree["evidence"] = xr.DataTree(table)
+    [drawn] = exhibits.evidence(useless).panels
+    [sound] = exhibits.evidence(results.evidence()).panels
+    ticks = [[float(tick.replace(MINUS, "-")) for tick in re.findall(r">([^<]+)</text>", one.ticks)] for one in (drawn, sound)]
+    assert np.ptp(ticks[0]) <= np.ptp(ticks[1])  # those of the others, and no more
+    assert [row.chart.count("\N{BLACK LEFT-POINTING SMALL TRIANGLE}") for row in drawn.rows] == [0, 0, 1]
+    assert drawn.rows[2].cells[0].value.ends.endswith("4,000")
+    assert "TRIANGLE" not in "".join(map(unicodedata.name, "".join(row.chart for row in sound.rows)))
 
 
 def test_a_folder_s_measures_are_on_its_page_and_in_no_other_file(finished_copy):

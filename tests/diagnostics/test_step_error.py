@@ -166,6 +166,17 @@ def test_basins_are_not_put_down_to_resonance():
     assert resonance_finding(resonance_table({"weights": few[0]}, {"weights": few[1]}), "weights").verdict == "inconclusive"
 
 
+def test_where_no_rhat_is_bad_there_is_nothing_to_explain():
+    """And where one is, there is, whatever jitter does."""
+    fixed, jittered = np.random.default_rng(8).normal(size=(2, 4, 300, 50))
+    finding = resonance_finding(resonance_table({"weights": fixed}, {"weights": jittered}), "weights")
+    assert (finding.verdict, finding.value) == ("not applicable", None)
+    assert finding.note.startswith("Of the weights, 0 % have an R-hat above 1.1")
+    assert finding.note.endswith("There is nothing to explain.")
+    fixed[0, :, 0] += 5
+    assert resonance_finding(resonance_table({"weights": fixed}, {"weights": jittered}), "weights").verdict != "not applicable"
+
+
 def test_runs_that_are_not_alike_are_refused():
     draws = np.random.default_rng(7).normal(size=(2, 20, 3))
     with pytest.raises(ValueError, match="same directions"):
