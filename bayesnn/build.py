@@ -15,7 +15,8 @@ from bayesnn import data, likelihoods, models, priors
 from bayesnn.errors import UsageError
 from bayesnn.full_batch_kernels import full_batch_kernel, full_batch_warmup, ladder_statistics
 from bayesnn.imports import call, is_import_path, own_error
-from bayesnn.methods.build import build_approximation
+from bayesnn.methods.build import build_approximation, build_particles
+from bayesnn.methods.tempered_particles import check_arrival, particle_statistics
 from bayesnn.minibatch_kernels import check_batch, optimiser, stochastic_kernels
 from bayesnn.posteriors import Posterior, posterior
 from bayesnn.problem import Problem, density_problem, network_problem, numpyro_problem
@@ -28,7 +29,7 @@ KINDS = {
     **dict.fromkeys(("sgld", "sghmc", "sgnht"), "sgmcmc"),
     "mclmc": "unadjusted",
     "optimise": "ensemble",
-    **dict.fromkeys(("swag", "mean-field-vi", "laplace", "mc-dropout"), "approximation"),
+    **dict.fromkeys(("swag", "mean-field-vi", "laplace", "mc-dropout", "tempered-smc"), "approximation"),
 }
 # Networks by the kind of their settings, which are their arguments.
 BUILT_IN: dict[str, Callable[..., models.Model]] = {
@@ -50,17 +51,32 @@ class Method:
         warmup: Tunes or fits it before the first draw; None where there is nothing to tune.
         burn_in: Runs before the first draw where there is no warm-up; None where it is `kernel`.
         statistics: State of one chain -> what is kept of it with each draw, besides what a problem keeps; None for nothing.
+        check: Raises ValueError if the state in which the warm-up ended, of all chains, is not one to draw from; None never does.
     """
 
     kernel: Kernel
     warmup: WarmUp | None = None
     burn_in: Kernel | None = None
     statistics: Callable[[Any], dict[str, Any]] | None = None
+    check: Callable[[Any], None] | None = None
 
     @property
     def first_kernel(self) -> Kernel | samplers.Sampler:
         """The kernel that runs before the first draw."""
         return self.warmup.kernel if self.warmup else self.burn_in or self.kernel
+
+    def finish(self, run: samplers.Run) -> samplers.Run:
+        """Hand the chains over to the kernel that draws.
+
+        Raises:
+            UsageError: The warm-up did not come to its end.
+        """
+        try:
+            if self.check is not None:
+                self.check(run.state)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        return samplers.finish(self.warmup, run) if self.warmup else run._replace(phase=run.phase + 1)
 
     def save(self, problem: Problem) -> samplers.Save:
         """Return what is kept of a draw."""
@@ -176,6 +192,9 @@ def _method(config: c.RunConfig, problem: Problem) -> Method:
     if isinstance(sampler, c.APPROXIMATIONS):
         check_batch(sampler.batch_size, problem.target.microbatch)
         return Method(*build_approximation(sampler, config.warmup.steps, problem))
+    if isinstance(sampler, c.TemperedSMC):
+        particles = build_particles(sampler, config, problem)
+        return Method(*particles, statistics=particle_statistics, check=check_arrival)
     if isinstance(sampler, StochasticGradient):
         burn_in, kernel = stochastic_kernels(sampler, config, problem)
         return Method(kernel, burn_in=burn_in)

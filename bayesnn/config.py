@@ -63,6 +63,7 @@ from bayesnn.sampler_config import (
     Optimise,
     ParallelTempering,
     Sampler,
+    TemperedSMC,
 )
 
 # What a random stream of JAX or NumPy tells apart: JAX takes larger seeds modulo 2^32.
@@ -114,6 +115,7 @@ __all__ = [
     "RunConfig",
     "Sampler",
     "Stop",
+    "TemperedSMC",
     "WarmUp",
     "absolute_source",
     "explain",
@@ -150,9 +152,7 @@ class Imported(Frozen):
         try:
             return json.loads(json.dumps(arguments, allow_nan=False))
         except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"arguments must be numbers, strings, lists and dicts, to be written to config.json: {error}"
-            ) from None
+            raise ValueError(f"arguments must be numbers, strings, lists and dicts, for config.json: {error}") from None
 
     @classmethod
     def of(cls, function: Any, **arguments: Any) -> Imported:

@@ -184,8 +184,7 @@ class _Execution:
                 self._commit()
             if is_stopped and not is_last:
                 return False
-        warmup = self.method.warmup
-        self.run = samplers.finish(warmup, self.run) if warmup else self.run._replace(phase=self.run.phase + 1)
+        self.run = self.method.finish(self.run)
         self.done = self.done.model_copy(update={"phase": 1})
         self._start_store()
         return True

@@ -94,7 +94,7 @@ def sample(
     run = None
     if config.warmup.steps:
         run = move(method.first_kernel, num_steps=config.warmup.steps, save=None).run
-        run = samplers.finish(method.warmup, run) if method.warmup else run
+        run = method.finish(run)
     began = time.monotonic()
     result = move(method.kernel, num_steps=draws * thin, thin=thin, save=method.save(problem), run=run)
     groups = by_group(result)

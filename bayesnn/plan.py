@@ -15,7 +15,7 @@ from rich.table import Table
 
 import samplers
 from bayesnn.build import build_method, build_problem
-from bayesnn.config import APPROXIMATIONS, RunConfig
+from bayesnn.config import APPROXIMATIONS, RunConfig, TemperedSMC
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.minibatch_kernels import steps_a_step
 from bayesnn.problem import Problem
@@ -139,10 +139,12 @@ def gradients_of_run(config: RunConfig, problem: Problem) -> float:
 
 
 def _warmup_steps(config: RunConfig) -> float:
-    """Return as how many steps of sampling a warm-up counts: trajectories grow to their length over its first half.
+    """Return as how many steps of sampling a warm-up counts, NaN where the sampler decides on its length.
 
-    A step of sampling may skip, and pay for, a part of a cycle.
+    Trajectories grow to their length over its first half; and a step of sampling may skip, and pay for, a part of a cycle.
     """
+    if isinstance(config.sampler, TemperedSMC):
+        return float("nan")
     return config.warmup.steps * (0.75 if _has_trajectories(config) else 1 / steps_a_step(config))
 
 

@@ -119,6 +119,22 @@ class ParallelTempering(Frozen):
     """Upper bound on the leapfrog steps of a trajectory."""
 
 
+class TemperedSMC(Frozen):
+    """Particles from the prior to the posterior by tempered SMC, drawn by their weights; a chain is a system of particles."""
+
+    kind: Annotated[Literal["tempered-smc"], Suppress] = "tempered-smc"
+    particles: Annotated[int, Field(ge=16, multiple_of=2)] = 256
+    """Of each system; some come several times in as many draws."""
+    moves: PositiveInt = 5
+    """HMC steps of a particle in each stage; `warmup.steps` is the most stages that there may be."""
+    conditional_ess: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """How far a stage goes: nearer to 1 makes more of them."""
+    step_size: PositiveFloat = 0.1
+    """Of the leapfrog integrator at first, in standard deviations of the particles; adapted from stage to stage."""
+    max_num_steps: PositiveInt = 12
+    """Upper bound on the leapfrog steps of a trajectory."""
+
+
 class StochasticGradient(Frozen):
     """What the samplers on minibatches have in common."""
 
@@ -256,6 +272,7 @@ type Sampler = Annotated[
     | MCLMC
     | AdjustedMCLMC
     | ParallelTempering
+    | TemperedSMC
     | SGLD
     | SGHMC
     | SGNHT

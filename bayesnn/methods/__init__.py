@@ -9,5 +9,6 @@ from bayesnn.methods.laplace import laplace
 from bayesnn.methods.mc_dropout import mc_dropout
 from bayesnn.methods.mean_field_vi import mean_field_vi
 from bayesnn.methods.swag import swag
+from bayesnn.methods.tempered_particles import tempered_particles
 
-__all__ = ["Approximation", "laplace", "mc_dropout", "mean_field_vi", "swag"]
+__all__ = ["Approximation", "laplace", "mc_dropout", "mean_field_vi", "swag", "tempered_particles"]

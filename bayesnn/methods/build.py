@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import jax
 import optax
 
 import samplers
@@ -13,6 +14,7 @@ from bayesnn.methods.laplace import laplace
 from bayesnn.methods.mc_dropout import mc_dropout
 from bayesnn.methods.mean_field_vi import mean_field_vi
 from bayesnn.methods.swag import swag
+from bayesnn.methods.tempered_particles import tempered_particles
 from bayesnn.problem import Problem
 
 MOMENTUM = 0.9  # as in the experiments of Maddox et al. 2019, and of `samplers.optimise` by the command line
@@ -61,6 +63,34 @@ def build_approximation(settings: c.Approximation, num_steps: int, problem: Prob
         )
     trainer = samplers.optimise(target, adam, batch_size=batch_size, tempering=tempering)
     return laplace(trainer, problem.posterior, num_steps=num_steps, structure=settings.structure, linearised=settings.linearised)
+
+
+def build_particles(settings: c.TemperedSMC, config: c.RunConfig, problem: Problem) -> Approximation:
+    """Build tempered SMC.
+
+    Raises:
+        ValueError: Settings that do not fit the problem.
+    """
+    if problem.posterior is None:
+        raise ValueError(
+            "tempered-smc begins with draws of a prior, and a density of your own has none: give a network, or use nuts"
+        )
+    if config.start != "prior":
+        raise ValueError(
+            f"tempered-smc begins with draws of the prior, so start {config.start} would have no effect: leave it out"
+        )
+    if not config.warmup.steps:
+        raise ValueError("tempered-smc moves its particles in the warm-up: warmup.steps, the most stages, must be at least 1")
+    on_cpu = jax.devices()[0].platform == "cpu"
+    return tempered_particles(
+        problem.posterior,
+        num_particles=settings.particles,
+        num_moves=settings.moves,
+        conditional_ess=settings.conditional_ess,
+        step_size=settings.step_size,
+        max_num_steps=settings.max_num_steps,
+        particle_block=1 if on_cpu else settings.particles,
+    )
 
 
 def _sgd(settings: c.SWAG, first: int, period: int) -> optax.GradientTransformation:
