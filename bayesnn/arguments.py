@@ -199,6 +199,8 @@ class AuditSuite:
     """Some of the hypotheses, such as C1 F2; all by default."""
     plan: bool = False
     """Show what it would cost, and stop."""
+    rehearse: bool = False
+    """Build every run and take its first steps on a few examples, and stop; nothing is kept."""
     suites: Path = Path("suites")
     """Where suite folders live."""
 

@@ -243,7 +243,7 @@ HANDLERS: dict[str, Callable[..., int]] = {
     "Report": lambda c: report([RunFolder.open(path) for path in c.folders]),
     "Compare": lambda c: compare([RunFolder.open(path) for path in c.folders]),
     "Demo": lambda c: demo(c.runs),
-    "AuditSuite": lambda c: audit_suite(c.suite, c.scale, c.only, c.suites, only_plan=c.plan),
+    "AuditSuite": lambda c: audit_suite(c.suite, c.scale, c.only, c.suites, only_plan=c.plan, only_rehearse=c.rehearse),
     "PlanSuite": lambda c: plan_suite(c.suite, c.scale, c.hardware, c.devices, c.efficiency),
     "Data": lambda c: fetch_data(c.name),
     "Reference": lambda c: HANDLERS[type(c.action).__name__](c.action),

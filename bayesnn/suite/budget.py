@@ -24,8 +24,8 @@ RUN_SECONDS = 5.0
 TIMED_SECONDS = 0.2
 # Of a trajectory that the sampler decides on: six doublings.
 NUTS_GRADIENTS = 63
-# What decides the time of one gradient.
-PROBLEM = ("data", "model", "prior", "likelihood", "density", "precision", "microbatch")
+# What decides the time of one gradient; the prior's share of it is that of one more example.
+PROBLEM = ("data", "model", "likelihood", "density", "precision", "microbatch")
 
 
 class Budget(NamedTuple):
@@ -78,26 +78,34 @@ def _cost(config: RunConfig, timed: dict[str, float]) -> tuple[float, float]:
 
 
 def _seconds_a_gradient(problem: Problem) -> float:
-    """Time the gradient of one chain while every device works on a chain of its own, over the number of devices."""
+    """Time the gradient of one chain while every device works on a chain of its own, over the number of devices.
+
+    Of data in microbatches one is timed: a gradient on all of them may take minutes here.
+    """
     import jax
     import numpy as np
     from jax.sharding import NamedSharding, PartitionSpec
 
     import samplers
 
+    num_examples = len(problem.batch.weight)
+    rows = problem.target.microbatch or num_examples
+    target = problem.target._replace(microbatch=None, data_blocks=1)
+    batch = problem.batch._replace(data=jax.tree.map(lambda x: x[:rows], problem.batch.data), weight=problem.batch.weight[:rows])
+
     def gradients(positions: Any, batch: Any) -> Any:
-        return jax.vmap(jax.grad(samplers.log_density(problem.target, batch, problem.tempering)))(positions)
+        return jax.vmap(jax.grad(samplers.log_density(target, batch, problem.tempering)))(positions)
 
     devices = jax.devices()
     sharding = NamedSharding(jax.sharding.Mesh(np.array(devices), ("chain",)), PartitionSpec("chain"))
     positions = jax.device_put(problem.init(jax.random.key(0), len(devices), "prior"), sharding)
     compiled = jax.jit(gradients)
-    jax.block_until_ready(compiled(positions, problem.batch))
+    jax.block_until_ready(compiled(positions, batch))
     count, began = 0, time.perf_counter()
     while (spent := time.perf_counter() - began) < TIMED_SECONDS:
-        jax.block_until_ready(compiled(positions, problem.batch))
+        jax.block_until_ready(compiled(positions, batch))
         count += 1
-    return spent / (max(count, 1) * len(devices))
+    return spent / (max(count, 1) * len(devices)) * max(num_examples, 1) / max(rows, 1)
 
 
 def print_budget(console: Console, suite: Suite, budget: Budget) -> None:

@@ -37,8 +37,10 @@ def load_suite(name: str, scale: str, only: Sequence[str] = ()) -> Suite:
     return dataclasses.replace(whole, hypotheses=tuple(known[wanted] for wanted in only or known))
 
 
-def audit_suite(name: str, scale: str, only: Sequence[str], suites: Path, *, only_plan: bool) -> int:
-    """Show what a suite costs, run what it still lacks, judge, and report.
+def audit_suite(
+    name: str, scale: str, only: Sequence[str], suites: Path, *, only_plan: bool = False, only_rehearse: bool = False
+) -> int:
+    """Show what a suite costs, run what it still lacks, judge, and report; or stop after the costs, or only rehearse.
 
     Returns:
         0 when every run came to its end, whatever the verdicts; 1 when one failed; 130 when it was interrupted.
@@ -48,10 +50,14 @@ def audit_suite(name: str, scale: str, only: Sequence[str], suites: Path, *, onl
     from bayesnn.suite.execute import execute_suite
     from bayesnn.suite.judge import judge_suite
     from bayesnn.suite.markdown import write_markdown
+    from bayesnn.suite.rehearse import rehearse_suite
     from bayesnn.suite.report import print_judged, write_suite_report
     from bayesnn.suite.results import SuiteFolder
 
     suite, out = load_suite(name, scale, only), console()
+    if only_rehearse:
+        failures = rehearse_suite(suite, out)
+        return INTERRUPTED if failures is None else 1 if failures else 0
     budget = make_budget(suite)
     print_budget(out, suite, budget)
     if only_plan:

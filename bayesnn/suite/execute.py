@@ -56,7 +56,7 @@ def _complete(folder: SuiteFolder, name: str, planned: Planned, console: Console
     """Bring one run to its end, and measure; False when it was interrupted."""
     from bayesnn import launch
 
-    if absent := _absent_data(planned.config):
+    if absent := absent_data(planned.config):
         folder.record_failure(name, f"{NO_DATA}{absent}")
         console.print(f"  not run: {NO_DATA}{absent}", markup=False)
         return True
@@ -83,7 +83,7 @@ def _complete(folder: SuiteFolder, name: str, planned: Planned, console: Console
     return True
 
 
-def _absent_data(config: RunConfig) -> str:
+def absent_data(config: RunConfig) -> str:
     """Say why the data of a run cannot be read; empty if they can."""
     from bayesnn import data
     from bayesnn.imports import is_import_path
@@ -97,11 +97,16 @@ def _absent_data(config: RunConfig) -> str:
     return ""
 
 
-def _record(folder: SuiteFolder, name: str, error: Exception, console: Console) -> None:
+def reason_of(error: Exception) -> str:
+    """Return what an error says in one line, with its type where it is not meant for users."""
     reason = str(error).splitlines()[0] if str(error) else type(error).__name__
     kind = "" if isinstance(error, UsageError) else f"{type(error).__name__}: "
-    folder.record_failure(name, f"{kind}{reason}"[:MAX_REASON])
-    console.print(f"  failed: {kind}{reason}", markup=False)
+    return f"{kind}{reason}"[:MAX_REASON]
+
+
+def _record(folder: SuiteFolder, name: str, error: Exception, console: Console) -> None:
+    folder.record_failure(name, reason_of(error))
+    console.print(f"  failed: {reason_of(error)}", markup=False)
 
 
 def _measure(folder: RunFolder, name: str, settings: Mapping[str, Any], console: Console) -> None:

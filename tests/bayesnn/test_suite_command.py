@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from bayesnn import data
 from bayesnn.cli import main
+from bayesnn.izmailov2021.suite import SCALES
 from bayesnn.suite import command
+from bayesnn.suite.command import load_suite
+from bayesnn.suite.rehearse import EXAMPLES, rehearsal
 from tests.bayesnn.test_suite import small_suite
 
 
@@ -49,3 +53,40 @@ def test_a_plan_names_every_run(small, capsys):
     out = capsys.readouterr().out
     assert "512 x tpu-v3" in out
     assert sum(name in out for name in ("hmc-", "map-", "absent-", "broken-")) == 4
+
+
+def test_a_rehearsal_takes_first_steps_and_leaves_nothing(small, tmp_path, capsys):
+    assert main(["audit-suite", "izmailov2021", "--rehearse", "--suites", str(tmp_path / "suites")]) == 1  # one cannot be built
+    out = capsys.readouterr().out
+    assert "2 of 4 runs took their first steps; 1 failed, 1 have no data here." in out
+    assert "no_such_layer" in out
+    assert not (tmp_path / "suites").exists()
+
+
+def test_a_rehearsal_cuts_sizes_and_keeps_the_posterior():
+    """Every run of every scale: what decides the posterior but for the number of examples is the run's own."""
+    kept = ("model", "prior", "likelihood", "temperature", "likelihood_temperature", "precision", "start", "seed")
+    for scale in SCALES:
+        for name, planned in load_suite("izmailov2021", scale).planned().items():
+            cut, own = rehearsal(planned.config), planned.config
+            assert cut.chains * cut.draws * cut.thin <= 2
+            if own.density is not None:
+                continue
+            assert {key: getattr(cut, key) for key in kept} == {key: getattr(own, key) for key in kept}, name
+            assert cut.sampler.kind == own.sampler.kind
+            assert cut.data.model_copy(update={"num_train": own.data.num_train}) == own.data
+            assert cut.data.num_train == EXAMPLES
+
+
+@pytest.mark.slow
+def test_the_paper_s_networks_take_their_first_steps(capsys):
+    """ResNet-20 of 274,042 parameters by HMC and by SGD, and the CNN-LSTM."""
+    try:
+        for name in ("cifar10", "imdb"):
+            data.load(name, num_train=EXAMPLES)
+    except ValueError as error:
+        pytest.skip(f"the paper's data are not at hand: {error}")
+    assert main(["audit-suite", "izmailov2021", "--scale", "paper", "--only", "C1", "--rehearse"]) == 0
+    out = capsys.readouterr().out
+    assert "4 of 4 runs took their first steps; 0 failed, 0 have no data here." in out
+    assert out.count("274,042 parameters, hmc") == out.count("274,042 parameters, optimise") == 1
