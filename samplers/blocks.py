@@ -15,8 +15,16 @@ def map_blocks(function: Callable[..., Any], width: int, *rows: PyTree) -> Any:
 
     What a row gives does not depend on the number of rows. Forward only: reverse-mode derivatives do not pass through.
     """
-    blocks = jax.tree.map(lambda x: x.reshape(-1, width, *x.shape[1:]), rows)
-    num_blocks = jax.tree.leaves(blocks)[0].shape[0]
+    return update_blocks(lambda _, *row: ((), function(*row)), width, (), *rows)[1]
+
+
+def update_blocks(function: Callable[..., Any], width: int, own: PyTree, *rows: PyTree) -> tuple[Any, Any]:
+    """Like `map_blocks`, for a function (own, *row) -> (own, result) of which every row takes the place of the row before.
+
+    In a loop over steps it saves a fresh array for all chains at every step, and a copy.
+    """
+    own, rows = jax.tree.map(lambda x: x.reshape(-1, width, *x.shape[1:]), (own, rows))
+    num_blocks = jax.tree.leaves((own, rows))[0].shape[0]
 
     def evaluate(block: Any) -> Any:
         if width == 1:  # cheaper than a vmap of width 1
@@ -24,18 +32,18 @@ def map_blocks(function: Callable[..., Any], width: int, *rows: PyTree) -> Any:
             return jax.tree.map(lambda x: jnp.asarray(x)[None], one)
         return jax.vmap(function)(*block)
 
-    def body(index: Any, results: Any) -> Any:
+    def body(index: Any, done: Any) -> Any:
         # Barriers, lest XLA fuse a row's arithmetic with the arrays of all rows, whose number then decides about its bits.
         # With the index, lest XLA move a lone block, and what is computed of it alone, out of the loop.
-        block, index = jax.lax.optimization_barrier((jax.tree.map(lambda x: x[index], blocks), index))
+        block, index = jax.lax.optimization_barrier((jax.tree.map(lambda x: x[index], (done[0], *rows)), index))
         moved = jax.lax.optimization_barrier(evaluate(block))
-        return jax.tree.map(lambda all_, x: all_.at[index].set(x), results, moved)
+        return jax.tree.map(lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, index, 0), done, moved)
 
-    types = jax.eval_shape(evaluate, jax.tree.map(lambda x: x[0], blocks))
+    types = jax.eval_shape(evaluate, jax.tree.map(lambda x: x[0], (own, *rows)))[1]
     results = jax.tree.map(lambda t: jnp.zeros((num_blocks, *t.shape), t.dtype), types)
     # XLA must not see the trip count: it inlines a loop of one trip, and a lone row on a device would get other bits.
-    results = jax.lax.fori_loop(0, _opaque(num_blocks), body, results)
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), results)
+    done = jax.lax.fori_loop(0, _opaque(num_blocks), body, (own, results))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), done)
 
 
 def tree_sum(rows: PyTree, size: int) -> PyTree:

@@ -81,7 +81,7 @@ def move(
         x, kinetic = x + drift * step_size * scale * direction, kinetic + change
         logdensity, gradient = jax.value_and_grad(density)(x)
     direction, change = _kick(direction, scale * gradient, MINIMAL_NORM * step_size)
-    return IsokineticState(x, direction, logdensity, gradient), kinetic + change
+    return IsokineticState(x, _unit(direction), logdensity, gradient), kinetic + change
 
 
 def _kick(
@@ -97,9 +97,11 @@ def _kick(
     degrees = direction.size - 1
     angle = time * size / degrees
     cosine, zeta = inverse_size * (gradient @ direction), jnp.exp(-angle)
-    turned = inverse_size * (1 - zeta) * (1 + zeta + cosine * (1 - zeta)) * gradient + 2 * zeta * direction
-    change = degrees * (angle + jnp.log1p(0.5 * (1 - cosine) * jnp.expm1(-2 * angle)))
-    return _unit(turned), change
+    shrunk = 0.5 * (1 - cosine) * jnp.expm1(-2 * angle)
+    towards = inverse_size * (1 - zeta) * (1 + zeta + cosine * (1 - zeta))
+    # Of length 1 but for rounding: an explicit norm would be one more pass over the parameters.
+    turned = (towards * gradient + 2 * zeta * direction) / (2 * (1 + shrunk))
+    return turned, degrees * (angle + jnp.log1p(shrunk))
 
 
 def _unit(vector: Float[Array, " d"]) -> Float[Array, " d"]:

@@ -15,7 +15,7 @@ from jaxtyping import Array, Key, PyTree
 
 from samplers import mesh as meshes
 from samplers import processes
-from samplers.blocks import map_blocks
+from samplers.blocks import map_blocks, update_blocks
 from samplers.mesh import Layout
 from samplers.targets import whole_data
 from samplers.types import (
@@ -237,19 +237,19 @@ def _chunk_program(
             keys = jax.vmap(jax.random.fold_in, (0, None))(chain_keys, step)
             state, info = step_fn(layout.chains, keys, state, batch, run.tuning, step)
             if fold_fn is not None:
-                fold = map_blocks(lambda c, s, i: fold_fn(c, s, i, fold_arrays), block, fold, state, info)
+                fold, _ = update_blocks(lambda c, s, i: (fold_fn(c, s, i, fold_arrays), ()), block, fold, state, info)
             return state, fold, health.update(info, step), info
 
         def one_draw(draw: Any, carry: Any) -> Any:
+            put = functools.partial(jax.tree.map, lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, draw, 1))
             *moving, kept, infos = carry
             step = run.step + draw * thin
             *moving, info = jax.lax.fori_loop(step, step + thin, _accumulating(one_step), (*moving, nothing))
             info = info._replace(acceptance_rate=info.acceptance_rate / thin, kinetic_temperature=info.kinetic_temperature / thin)
             if save_fn is not None:
                 saved = map_blocks(lambda s: save_fn(s, save_arrays), block, moving[0])
-                kept = jax.tree.map(lambda buffer, x: buffer.at[:, draw].set(x), kept, saved)
-            infos = jax.tree.map(lambda buffer, x: buffer.at[:, draw].set(x), infos, info)
-            return *moving, kept, infos
+                kept = put(kept, saved)
+            return *moving, kept, put(infos, info)
 
         carry = (run.state, run.fold, run.health)
         saved_type = jax.eval_shape(lambda: map_blocks(lambda s: save_fn(s, save_arrays), block, run.state) if save_fn else ())

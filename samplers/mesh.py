@@ -81,10 +81,10 @@ def _lifted(kernel_init: Any, kernel_step: Any) -> tuple[Any, Any]:
     ) -> tuple[State, Info]:
         per_chain, shared = _split(tuning)
 
-        def one(key: Key[Array, ""], state: State, own: Tuning) -> tuple[State, Info]:
+        def one(state: State, key: Key[Array, ""], own: Tuning) -> tuple[State, Info]:
             return kernel_step(key, state, batch, shared if own is None else own, step)
 
-        return chains.map(one, keys, state, per_chain)
+        return chains.update(one, state, keys, per_chain)
 
     return init, step
 

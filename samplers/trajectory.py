@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from blackjax.mcmc import hmc as blackjax_hmc
 from blackjax.mcmc import metrics
@@ -49,14 +50,13 @@ def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[HMCS
         inverse_mass_matrix: Float[Array, "..."],
         num_steps: Any,
     ) -> tuple[HMCState, Info, Proposal]:
-        inverse_mass = jnp.atleast_1d(inverse_mass_matrix)
         flat, flat_density, unflatten = flattened(state, density)
-        new, details = transition(key, flat, flat_density, step_size, inverse_mass, num_steps)
-        kinetic_energy = metrics.gaussian_euclidean(inverse_mass).kinetic_energy
-        start_kinetic = kinetic_energy(details.momentum)
+        metric = metrics.gaussian_euclidean(jnp.atleast_1d(inverse_mass_matrix))
+        new, details = transition(key, flat, flat_density, step_size, _drawn_once(metric), num_steps)
+        start_kinetic = metric.kinetic_energy(details.momentum)
         start_energy = start_kinetic - state.logdensity
         # If rejected, the state keeps the momentum it set out with (reversed).
-        end_kinetic = jnp.where(details.is_accepted, kinetic_energy(details.proposal.momentum), start_kinetic)
+        end_kinetic = jnp.where(details.is_accepted, metric.kinetic_energy(details.proposal.momentum), start_kinetic)
         info = Info(
             num_gradients=jnp.asarray(num_steps, jnp.float32),
             acceptance_rate=details.acceptance_rate,
@@ -71,3 +71,8 @@ def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[HMCS
         return unflatten(new), info, proposal
 
     return move
+
+
+def _drawn_once(metric: metrics.Metric) -> metrics.Metric:
+    """Keep XLA from computing normal deviates anew wherever a momentum is used."""
+    return metric._replace(sample_momentum=lambda *args: jax.lax.optimization_barrier(metric.sample_momentum(*args)))
