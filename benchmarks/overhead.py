@@ -1,59 +1,75 @@
-"""HMC's time a leapfrog step over the time of one bare jitted value-and-gradient on the same layout."""
+"""HMC's time a leapfrog step over that of a bare gradient on the same layout, and what keeping its draws adds."""
 
 from __future__ import annotations
 
 import functools
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import jax
 
 import samplers
+from bayesnn.draw_store import DrawStore
+from bayesnn.draws import by_name
 from benchmarks.digits import NUM_CHAINS, NUM_LEAPFROG, STEP_SIZE, digits_posterior, starts
 from benchmarks.kernels import floor
 from benchmarks.timing import interleave, report, report_ratio, seconds
 
 STEPS = 20  # trajectories a repeat
+GRADIENTS = STEPS * NUM_LEAPFROG
 REPEATS = 7
+TEST_POINTS = 50
+
+
+def bare(posterior: Any, positions: Any, chain_block: int, gradients: int) -> Callable[[], float]:
+    """Return a case that times the gradient in a jitted function that computes so many of them."""
+    loop, calls = floor(posterior, gradients, 0, 1, chain_block), 4 * NUM_LEAPFROG // gradients
+    return lambda: seconds(lambda: [loop(positions, posterior.batch) for _ in range(calls)]) / (calls * gradients)
+
+
+def sampled(run: Callable[..., samplers.Result], chain_block: int, **options: Any) -> Callable[[], float]:
+    """Return a case that times a leapfrog step of HMC."""
+    run = functools.partial(run, num_steps=STEPS, chain_block=chain_block, chunk_draws=STEPS, chunk_seconds=1e9, **options)
+    warm = run().run
+    return lambda: seconds(lambda: run(run=warm).run.state) / GRADIENTS
+
+
+def writer(posterior: Any, run: Callable[..., samplers.Result], folder: str) -> Callable[[samplers.Result], None]:
+    """Return what writes the draws of a chunk to disk as a run folder does."""
+    save = posterior.save(TEST_POINTS)
+    draws = by_name(run(num_steps=1, save=save))
+    store = DrawStore(Path(folder))
+    store.create(NUM_CHAINS, STEPS, STEPS, {name: (x.shape[2:], x.dtype) for name, x in draws.items()}, {}, {})
+    return lambda result: store.write(0, by_name(result))
 
 
 def main() -> None:
-    """Print the ratio for chain blocks of 1 and 2."""
+    """Print the ratio for chain blocks of 1 and 2, and that of draws kept, folded and written to draws thrown away."""
     posterior = digits_posterior()
     positions = starts(posterior)
     kernel = samplers.hmc(posterior.target, step_size=STEP_SIZE, trajectory_length=STEP_SIZE * NUM_LEAPFROG, jitter=0.0)
-    run = functools.partial(samplers.sample, jax.random.key(0), kernel, positions, posterior.batch, chunk_draws=STEPS, save=None)
-    cases = {}
-    for block in (1, 2):
-        warm = run(num_steps=STEPS, chain_block=block).run
-        once, many = floor(posterior, 1, 0, 1, block), floor(posterior, NUM_LEAPFROG, 0, 1, block)
-        cases[f"HMC, chain_block {block}"] = functools.partial(
-            lambda block, warm: (
-                seconds(lambda: run(num_steps=STEPS, run=warm, chain_block=block, chunk_seconds=1e9).run.state)
-                / (STEPS * NUM_LEAPFROG)
-            ),
-            block,
-            warm,
+    run = functools.partial(samplers.sample, jax.random.key(0), kernel, positions, posterior.batch)
+    with tempfile.TemporaryDirectory() as folder:
+        cases = {}
+        for block in (1, 2):
+            cases[f"HMC, chain_block {block}"] = sampled(run, block, save=None)
+            cases[f"gradients in a loop, chain_block {block}"] = bare(posterior, positions, block, NUM_LEAPFROG)
+            cases[f"one call a gradient, chain_block {block}"] = bare(posterior, positions, block, 1)
+        cases["HMC with its draws"] = sampled(
+            run,
+            1,
+            save=posterior.save(TEST_POINTS),
+            fold=samplers.moments(lambda position, arrays: position),
+            on_chunk=writer(posterior, run, folder),
         )
-        cases[f"bare gradient in a loop, chain_block {block}"] = functools.partial(
-            lambda many: seconds(lambda: [many(positions, posterior.batch) for _ in range(STEPS)]) / (STEPS * NUM_LEAPFROG), many
-        )
-        cases[f"bare gradient, one call each, chain_block {block}"] = functools.partial(
-            lambda once: (
-                seconds(lambda: [once(positions, posterior.batch) for _ in range(4 * NUM_LEAPFROG)]) / (4 * NUM_LEAPFROG)
-            ),
-            once,
-        )
-    figures = interleave(cases, REPEATS)
+        figures = interleave(cases, REPEATS)
     report(f"HMC against its gradient: digits, MLP 64-50-10, {NUM_CHAINS} chains, {NUM_LEAPFROG} leapfrogs", figures, "us", 1e6)
     for block in (1, 2):
-        for bare in ("in a loop", "one call each"):
-            name = (
-                f"bare gradient {bare}, chain_block {block}"
-                if bare == "in a loop"
-                else f"bare gradient, {bare}, chain_block {block}"
-            )
-            report_ratio(
-                f"HMC / bare gradient {bare}, chain_block {block}", figures, f"HMC, chain_block {block}", name, "<= 1.10"
-            )
+        for name in (f"gradients in a loop, chain_block {block}", f"one call a gradient, chain_block {block}"):
+            report_ratio(f"HMC / {name}", figures, f"HMC, chain_block {block}", name, "<= 1.10")
+    report_ratio("draws saved, folded and written / thrown away", figures, "HMC with its draws", "HMC, chain_block 1", "<= 1.05")
 
 
 if __name__ == "__main__":
