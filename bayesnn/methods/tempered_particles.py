@@ -28,10 +28,11 @@ class Drawn(NamedTuple):
 
 
 class WeightedParticles(NamedTuple):
-    """Tuning of the kernel that draws: P particles [P, ...] and their normalised log weights [P]."""
+    """Tuning of the kernel that draws: P particles [P, ...], their normalised log weights [P], and their log evidence, nats."""
 
     position: Position
     log_weights: Float[Array, " P"]
+    log_evidence: Float[Array, ""]
 
 
 class SystemState(NamedTuple):
@@ -110,7 +111,7 @@ def tempered_particles(
 
     number = jnp.result_type(float)
     particles = jax.tree.map(lambda x: jnp.zeros((num_particles, *x.shape), x.dtype), posterior.like)
-    tuning = WeightedParticles(particles, jnp.zeros(num_particles, number))
+    tuning = WeightedParticles(particles, jnp.zeros(num_particles, number), jnp.zeros((), number))
     fit = samplers.WarmUp(Kernel(init, step, smc.initial_tuning), _particles_of)
     return Approximation(Kernel(_begin, _draw, tuning), fit)
 
@@ -138,11 +139,11 @@ def particle_statistics(state: Drawn) -> dict[str, Array]:
 
 
 def _particles_of(state: SystemState, tuning: Tuning) -> WeightedParticles:
-    return WeightedParticles(state.particles.position, state.particles.log_weights)
+    return WeightedParticles(state.particles.position, state.particles.log_weights, state.particles.log_evidence)
 
 
 def _begin(key: Key[Array, ""], position: Position, batch: Batch, tuning: WeightedParticles) -> Drawn:
-    return Drawn(position, jnp.full((), jnp.nan, tuning.log_weights.dtype))
+    return Drawn(position, tuning.log_evidence)
 
 
 def _draw(key: Key[Array, ""], state: Drawn, batch: Batch, tuning: WeightedParticles, step: Int[Array, ""]) -> tuple[Drawn, Info]:
