@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bayesnn.notation import Interval, number
 from bayesnn.report.page import TEMPLATES
 from bayesnn.report.pictures import Drawing
 from bayesnn.report.sampling import Strip, strips
@@ -55,13 +56,15 @@ class Run(NamedTuple):
 
 
 def show(exhibit: Exhibit) -> Shown:
-    """Draw the rows of an exhibit on one axis, its marks as lines; numbers on both sides of zero have signs."""
+    """Draw the rows of an exhibit on one axis, its marks as lines.
+
+    Numbers on both sides of a mark at zero have signs; an interval of no width is none.
+    """
     is_signed = 0.0 in exhibit.marks and min(estimate.lower for estimate in exhibit.rows.values()) < 0
     drawn, ticks = strips(exhibit.rows, *exhibit.marks, is_signed=is_signed, band=exhibit.band)
-    has_width = [estimate.lower < estimate.upper for estimate in exhibit.rows.values()]
     told = [
-        strip if has_ends else strip._replace(value=strip.value._replace(ends=""))
-        for strip, has_ends in zip(drawn, has_width, strict=True)
+        strip if one.lower < one.upper else strip._replace(value=Interval(number(one.value), ""))
+        for strip, one in zip(drawn, exhibit.rows.values(), strict=True)
     ]
     return Shown(exhibit.caption, exhibit.unit, told, ticks)
 

@@ -11,7 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from markupsafe import Markup
 
+from bayesnn.report.entropies import draw_entropies
+from bayesnn.report.pictures import Drawing, Shown
+from bayesnn.suite.judge import Judged, Pictured
+from bayesnn.suite.report import write_suite_report
+from bayesnn.suite.results import SuiteFolder
+from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Picture, Suite
+from diagnostics.claims import Finding
+from diagnostics.estimates import Estimate
 from tests.bayesnn import measured
 from tests.bayesnn.simulated import LAYERS, classification, ensemble, page_of
 from tests.bayesnn.test_report_measured import page as page_with
@@ -108,6 +117,26 @@ def test_what_was_measured_does_not_scroll_it_sideways(width, tmp_path):
     basins["regions"] = basins["regions"].to_dataset().assign_coords(region=[LONG, "1", "2"])
     basins.attrs["classifier"] = LONG
     assert overflow(page_with(measures), width, tmp_path) == 0
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_a_suite_s_page_does_not_scroll_sideways(width, tmp_path):
+    shares = {"shares": [0.25] * 4, "mean": 1.0}
+    entropies = {
+        "edges": [0, 1, 2, 3, 4],
+        "sets": {LONG: {LONG: shares, "b": shares}, "c": {LONG: shares}},
+        "left_out": {LONG: LONG},
+    }
+    wide = Picture(
+        "t", "c", (), lambda _: {}, lambda _: Drawing([Shown("", Markup(), Markup('<img class="picture" width="2000">'))])
+    )
+    pictures = (Pictured(Picture("t", "c", (), lambda _: entropies, draw_entropies), entropies), Pictured(wide, {"an": "image"}))
+    rows = {LONG: Estimate(0.1, -0.1, 0.2), "far": Estimate(1e4, 1e3, 2e4), "c": Estimate(0.1, 0.0, 0.2)}
+    exhibit = Exhibit(LONG, LONG[:20], rows, (0.0,), (-0.1, 0.1))
+    claims = tuple(Judgement(Finding(f"H {i}", "hypothesis", "supported", note=LONG), (exhibit,)) for i in range(9))
+    one = Hypothesis("H", LONG, LONG, LONG, {}, {})
+    page = write_suite_report(Suite("s", "t", LONG, (one,)), SuiteFolder(tmp_path), [Judged(one, "supported", claims, pictures)])
+    assert overflow(page.read_text(), width, tmp_path) == 0
 
 
 def test_a_wide_page_would_be_seen(source, tmp_path):

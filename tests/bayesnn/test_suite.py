@@ -19,7 +19,7 @@ from bayesnn.run_folder import RunFolder
 from bayesnn.suite.budget import make_budget, print_budget
 from bayesnn.suite.execute import execute_suite
 from bayesnn.suite.judge import judge_suite, read_exhibits, read_findings
-from bayesnn.suite.report import write_suite_report
+from bayesnn.suite.report import show, write_suite_report
 from bayesnn.suite.results import SuiteFolder
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Picture, Planned, Suite
 from diagnostics.estimates import Estimate
@@ -221,6 +221,16 @@ def test_exhibits_keep_their_bands(finished):
     suite = Suite("s", "t", "d", (Hypothesis("H1", "t", "s", "p", {}, {"better": lambda _: banded}),))
     judge_suite(suite, finished[1])
     assert read_exhibits(finished[1])["better"][0].band == (0.5, 1.5)
+
+
+def test_numbers_have_signs_on_both_sides_of_zero_and_no_interval_that_is_none():
+    def written(rows, marks):
+        return [tuple(strip.value) for strip in show(Exhibit("c", "u", rows, marks)).strips]
+
+    rows = {"a": Estimate(0.02, -0.01, 0.05), "b": Estimate(0.0, 0.0, 0.0)}
+    assert written(rows, (0.0,)) == [("+0.020", "\N{MINUS SIGN}0.010 to +0.050"), ("0", "")]
+    assert written(rows, (1.0,))[0] == ("0.020", "\N{MINUS SIGN}0.010 to 0.050")
+    assert written({"a": Estimate(0.02, 0.01, 0.05)}, (0.0,)) == [("0.020", "0.010 to 0.050")]
 
 
 def test_a_digest_is_of_what_was_chosen_and_of_every_kind():
