@@ -6,7 +6,20 @@ import importlib
 import os
 import sys
 
-BENCHMARKS = ("overhead", "kernels", "numpyro_hmc", "start", "memory", "convergence")
+BENCHMARKS = (
+    "overhead",
+    "kernels",
+    "numpyro_hmc",
+    "start",
+    "memory",
+    "convergence",
+    "llc",
+    "blackjax_hmc",
+    "numpyro_nuts",
+    "posteriors_sgmcmc",
+    "devinterp_llc",
+    "bde_mile",
+)
 
 
 def main() -> None:

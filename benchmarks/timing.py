@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
+import math
 import os
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
 
 
 def interleave(cases: Mapping[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
@@ -28,6 +36,16 @@ def ratios(figures: Mapping[str, list[float]], numerator: str, denominator: str)
     """Return median, least and largest ratio of the pairs of one round."""
     pairs = [a / b for a, b in zip(figures[numerator], figures[denominator], strict=True)]
     return statistics.median(pairs), min(pairs), max(pairs)
+
+
+def geometric(values: Sequence[float]) -> str:
+    """Return the geometric mean of ratios with its 95 % interval, from Student's t on their logarithms."""
+    from scipy import stats
+
+    logs = [math.log(value) for value in values]
+    half = stats.t.ppf(0.975, len(logs) - 1) * statistics.stdev(logs) / math.sqrt(len(logs))
+    low, middle, high = (math.exp(statistics.mean(logs) + shift) for shift in (-half, 0, half))
+    return f"{middle:.2f} ({low:.2f} to {high:.2f})"
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -51,6 +69,70 @@ def worker(module: str, case: str, devices: int) -> Callable[[], float]:
         return float(json.loads(done.stdout.splitlines()[-1]))
 
     return run
+
+
+@contextlib.contextmanager
+def server(
+    module: str, *arguments: str, devices: int = 1, is_pinned: bool = False, python: str | Path = sys.executable
+) -> Iterator[Callable[[str], Any]]:
+    """Start a process that measures cases one by one, as they are asked for, and keeps what it compiled.
+
+    Args:
+        module: Calls `serve` when run.
+        *arguments: Of its command line.
+        devices: CPU devices of JAX.
+        is_pinned: Give it one core alone, the same for all.
+        python: Interpreter, of another environment where a peer needs one.
+
+    Yields:
+        case -> what the process says of it.
+    """
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+    pin = None
+    if is_pinned:
+        environment |= {"OMP_NUM_THREADS": "1"}
+        pin = functools.partial(os.sched_setaffinity, 0, {max(os.sched_getaffinity(0))})
+    command = [str(python), "-W", "ignore", "-m", module, *arguments]
+    with (
+        tempfile.TemporaryFile("w+") as errors,
+        subprocess.Popen(
+            command,
+            env=environment,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            preexec_fn=pin,
+        ) as process,
+    ):
+        assert process.stdout is not None
+        answers = process.stdout
+
+        def measure(case: str) -> Any:
+            print(case, file=process.stdin, flush=True)
+            answer = answers.readline()
+            if not answer:
+                errors.seek(0)
+                raise RuntimeError(f"{' '.join(command)} failed on {case!r}:\n{errors.read()[-2000:]}")
+            return json.loads(answer)
+
+        yield measure
+
+
+def serve(measure: Callable[[str], Any]) -> None:
+    """Answer every line, a case, with what is measured of it, as JSON; until there are no more."""
+    for line in sys.stdin:
+        with contextlib.redirect_stdout(sys.stderr):  # libraries talk
+            answer = measure(line.strip())
+        print(json.dumps(answer), flush=True)
+
+
+def cpu_seconds(function: Callable[[], object]) -> float:
+    """Time one call by the CPU time of all threads, which other processes on the same cores do not lengthen."""
+    began = time.process_time()
+    function()
+    return time.process_time() - began
 
 
 def report(title: str, figures: Mapping[str, list[float]], unit: str, scale: float = 1.0) -> None:
