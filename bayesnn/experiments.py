@@ -42,9 +42,9 @@ def digits_sgld() -> RunConfig:
 
 
 def digits_csghmc() -> RunConfig:
-    """Digits, MLP 64-50-10, cyclical SGHMC: five draws in the cold half of each of 40 cycles."""
-    sghmc = SGHMC(step_size=5e-3, batch_size=100, cycle_length=1000)
-    return DIGITS.model_copy(update={"sampler": sghmc, "warmup": WarmUp(steps=1000), "thin": 100})
+    """Digits, MLP 64-50-10, cyclical SGHMC: five draws in the cold half of each of 20 cycles."""
+    sghmc = SGHMC(step_size=0.01, friction=10, batch_size=100, cycle_length=2000)
+    return DIGITS.model_copy(update={"sampler": sghmc, "warmup": WarmUp(steps=2000), "draws": 100, "thin": 200})
 
 
 def digits_ensemble() -> RunConfig:
@@ -91,9 +91,9 @@ def diabetes_tanh() -> RunConfig:
 
 
 def diabetes_tempering() -> RunConfig:
-    """Diabetes, MLP 10-8-2 of tanh, parallel tempering: ladders of 12 replicas that carry draws between modes."""
-    tempering = ParallelTempering(rungs=12, step_size=0.02, max_num_steps=30)
-    return diabetes_tanh().model_copy(update={"sampler": tempering, "warmup": WarmUp(steps=500), "chains": 4})
+    """Diabetes, MLP 10-8-2 of tanh, parallel tempering: ladders of 20 replicas that carry draws between modes."""
+    tempering = ParallelTempering(rungs=20, step_size=0.02, max_num_steps=30)
+    return diabetes_tanh().model_copy(update={"sampler": tempering, "warmup": WarmUp(steps=500), "chains": 4, "thin": 5})
 
 
 EXPERIMENTS: dict[str, Callable[[], RunConfig]] = {

@@ -37,6 +37,14 @@ def test_references_stay_where_chains_began():
     assert (np.asarray(state.position) != starts).all()
 
 
+def test_a_chain_does_not_depend_on_those_beside_it():
+    known = regression()
+    kernel, starts = control_from_start(make, known.target), known.positions(3)
+    three = sample(KEY, kernel, starts, known.batch, num_steps=20).draws
+    last = sample(KEY, kernel, starts[2:], known.batch, num_steps=20, first_chain=2).draws
+    np.testing.assert_array_equal(three[2], last[0])
+
+
 def spread(kernel, known):
     """Return the mean of (theta - mean)^2 over the exact variance: 1 for the posterior."""
     starts = jnp.asarray(np.tile(known.mean, (8, 1)), jnp.float32)
