@@ -1,8 +1,8 @@
 """Other ways to a posterior, on the same network, prior and data: what C6 and the fidelity table hold against HMC.
 
-Budgets: SGD's steps are the unit. SWAG, variational inference, Laplace and dropout are fitted for as many; SG-MCMC chains run ten
-times as long, as they must also wander, and the cyclical one has a cycle for every draw. The report gives gradients and seconds
-of each.
+Budgets: SGD's steps are the unit, on minibatches of its size. SWAG, variational inference, Laplace and dropout are fitted for as
+many; SG-MCMC chains run ten times as long, as they must also wander, and the cyclical one has a cycle for every draw. The report
+gives gradients and seconds of each.
 """
 
 from __future__ import annotations
@@ -32,19 +32,26 @@ def baselines(world: World, seeds: int) -> dict[str, RunConfig]:
     """Return a run for each method, by name."""
     steps, draws = world.sgd_steps, 100
     thin = LONGER * steps // 2 // draws
+    size = world.sgd.batch_size
     fit = {"warmup": WarmUp(steps=steps), "start": "model", "draws": draws, "thin": 1}
     wander = {"warmup": WarmUp(steps=LONGER * steps // 2), "draws": draws, "thin": thin, "chains": CHAINS}
     return {
         ENSEMBLE: world.optimised(seeds),
-        LANGEVIN: world.vary(sampler=SGLD(step_size=world.sgld_step_size), **wander),
-        "pSGLD": world.vary(sampler=SGLD(step_size=world.sgld_step_size / PRECONDITIONED, preconditioner="rmsprop"), **wander),
-        "cyclical SGLD": world.vary(sampler=SGLD(step_size=4 * world.sgld_step_size, cycle_length=thin), **wander),
-        "SGHMC": world.vary(sampler=SGHMC(), **wander),
-        "SWAG": world.vary(sampler=SWAG(), chains=1, **fit),
-        "multi-SWAG": world.vary(sampler=SWAG(), chains=CHAINS, **fit),
-        VARIATIONAL: world.vary(sampler=MeanFieldVI(), chains=1, **fit),
-        "Laplace": world.vary(sampler=Laplace(structure="kronecker"), chains=1, **fit),
-        "linearised Laplace": world.vary(sampler=Laplace(structure="last-layer", linearised=True), chains=1, **fit),
-        "MC dropout": world.vary(sampler=MCDropout(), chains=1, **fit),
+        LANGEVIN: world.vary(sampler=SGLD(step_size=world.sgld_step_size, batch_size=size), **wander),
+        "pSGLD": world.vary(
+            sampler=SGLD(step_size=world.sgld_step_size / PRECONDITIONED, preconditioner="rmsprop", batch_size=size), **wander
+        ),
+        "cyclical SGLD": world.vary(
+            sampler=SGLD(step_size=4 * world.sgld_step_size, cycle_length=thin, batch_size=size), **wander
+        ),
+        "SGHMC": world.vary(sampler=SGHMC(batch_size=size), **wander),
+        "SWAG": world.vary(sampler=SWAG(batch_size=size), chains=1, **fit),
+        "multi-SWAG": world.vary(sampler=SWAG(batch_size=size), chains=CHAINS, **fit),
+        VARIATIONAL: world.vary(sampler=MeanFieldVI(batch_size=size), chains=1, **fit),
+        "Laplace": world.vary(sampler=Laplace(structure="kronecker", batch_size=size), chains=1, **fit),
+        "linearised Laplace": world.vary(
+            sampler=Laplace(structure="last-layer", linearised=True, batch_size=size), chains=1, **fit
+        ),
+        "MC dropout": world.vary(sampler=MCDropout(batch_size=size), chains=1, **fit),
         "MCLMC": world.vary(sampler=MCLMC(), warmup=WarmUp(steps=1000), chains=CHAINS, start="model", draws=200, thin=25),
     }

@@ -86,7 +86,9 @@ def rehearse_suite(suite: Suite, console: Console) -> dict[str, str] | None:
 def _take_first_steps(path: Path, config: RunConfig, console: Console) -> bool:
     """Return whether a run came to the end of its rehearsal; False when it was interrupted."""
     from bayesnn import launch
+    from bayesnn.build import build_method, build_problem
 
+    build_method(config, build_problem(config))  # uncut: cutting may hide settings that do not fit together
     if launch.sample_into(path, path.name, rehearsal(config)) != "complete":
         return False
     [shard] = RunFolder(path).shards()
