@@ -90,6 +90,15 @@ def _with_statistics(save: Callable[[Any, Any], Any], statistics: Callable[[Any]
     return lambda state, arrays: {**save(state, arrays), **statistics(state)}
 
 
+def describe_sampler(settings: c.Sampler) -> dict[str, str]:
+    """Return what a run's tree says of how it was sampled: `sampler`, for people, and `kind`, a key of `diagnostics.KINDS`."""
+    name: str = settings.kind
+    if isinstance(settings, StochasticGradient):
+        name = f"cyclical {name}" if settings.cycle_length else name
+        name = f"{name} with control variates" if settings.control_variates else name
+    return {"sampler": name, "kind": KINDS[settings.kind]}
+
+
 def build_problem(config: c.RunConfig) -> Problem:
     """Build what a configuration says is sampled.
 

@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import samplers
-from bayesnn.build import KINDS, Method
+from bayesnn.build import Method, describe_sampler
 from bayesnn.config import RunConfig, Stop
 from bayesnn.distributed import held_by_first, is_first
 from bayesnn.draw_store import Draws, block_length
@@ -307,8 +307,7 @@ class _Execution:
     def _create_store(self) -> None:
         store = self.shard.draws
         shutil.rmtree(store.path, ignore_errors=True)  # of an execution that was killed before its first commit of draws
-        sampler = self.config.sampler.kind
-        description = self.problem.description | {"sampler": sampler, "kind": KINDS[sampler]}
+        description = self.problem.description | describe_sampler(self.config.sampler)
         constants = {"constant_data/layer_size": (np.array(list(self.problem.layers.values())), ["layer"])}
         if self.problem.y_test is not None:
             constants["observed_data/y_test"] = (self.problem.y_test, ["point"])

@@ -11,7 +11,7 @@ import numpy as np
 
 import samplers
 from bayesnn import config as c
-from bayesnn.build import KINDS, build_method
+from bayesnn.build import build_method, describe_sampler
 from bayesnn.density import Linearised
 from bayesnn.draws import by_group
 from bayesnn.posteriors import Posterior
@@ -98,7 +98,7 @@ def sample(
     began = time.monotonic()
     result = move(method.kernel, num_steps=draws * thin, thin=thin, save=method.save(problem), run=run)
     groups = by_group(result)
-    facts = {"sampler": sampler.kind, "kind": KINDS[sampler.kind], "name": sampler.kind}
+    facts = {**describe_sampler(sampler), "name": sampler.kind}
     spent = {"gradients": float(np.sum(groups["sample_stats"]["num_gradients"])), "seconds": time.monotonic() - began}
     tree = make_tree(
         attrs=problem.description | facts | spent,

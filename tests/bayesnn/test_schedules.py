@@ -76,7 +76,10 @@ def test_a_cyclical_run_keeps_draws_of_cold_halves_and_pays_for_all_steps(sample
     assert status["warmup_gradients"] == pytest.approx(2 * 20 * BATCH / EXAMPLES, rel=1e-5)
     config = RunFolder(tmp_path / "wine").config
     assert make_plan(config, "h100").gradients == pytest.approx(status["gradients"] + status["warmup_gradients"], rel=1e-5)
-    assert load_run(tmp_path / "wine").tree.attrs["kind"] == "sgmcmc"
+    attributes = load_run(tmp_path / "wine").tree.attrs
+    assert (attributes["sampler"], attributes["kind"]) == (f"cyclical {sampler}", "sgmcmc")
+    assert cli("audit", tmp_path / "wine").status == 1  # so few draws
+    assert cli("report", tmp_path / "wine").status == 0
 
 
 @SLOW
@@ -95,6 +98,7 @@ def test_control_variates_cost_twice(own, cli, tmp_path):
     assert cli(*words(own, tmp_path, "sgld", *CONTROLLED, "--warmup.steps", "0")).status == 0
     status = json.loads((tmp_path / "wine/status.json").read_text())
     assert status["gradients"] == pytest.approx(2 * 2 * 8 * BATCH / EXAMPLES, rel=1e-5)  # two chains of eight steps
+    assert load_run(tmp_path / "wine").tree.attrs["sampler"] == "sgld with control variates"
 
 
 @pytest.mark.parametrize(
