@@ -16,7 +16,8 @@ import numpy as np
 
 from bayesnn.load import read_tree
 from bayesnn.run_folder import RunFolder
-from benchmarks.warm import begin, commit_often, end
+from bayesnn.shard import Commit
+from benchmarks.warm import PATIENCE, begin, commit_often, end
 
 EXPERIMENT, STEP_SIZE = "diabetes-hmc", 0.003
 WARM_UP, DRAWS, THIN, CHAINS = 10, 40, 5, 2
@@ -24,6 +25,9 @@ SETTINGS = (
     *("--chains", CHAINS, "--warmup.steps", WARM_UP, "--draws", DRAWS, "--thin", THIN),
     *("--sampler.max-num-steps", 20, "--test-points", 20),
 )
+STEPS = WARM_UP + DRAWS * THIN
+# About what a piece of the run and its commit take.
+PIECE_SECONDS = 0.2
 GROUPS = ("posterior", "functions", "sample_stats")
 
 
@@ -84,13 +88,22 @@ class Scene:
         """Return a run that was stopped in sampling."""
         while True:
             path = self.new()
-            status = self.strike(self.begin(path), signal.SIGTERM)
+            status = self.strike(path, signal.SIGTERM)
             if status == 130 and 0 < committed(path) < DRAWS:
                 return path
 
-    def strike(self, process: BaseProcess, number: signal.Signals) -> int:
-        """Send a signal at a random instant of the undisturbed run's life; return the exit status."""
-        process.join(self.rng.uniform(0, self.seconds))
+    def strike(self, path: Path, number: signal.Signals) -> int:
+        """Start a run, or its resumption, and send a signal at a random instant of what is left of it; return the exit status.
+
+        Instants are drawn from the progress that is left, for how long it takes depends on what else the machine does; one in six
+        lies in the start.
+        """
+        process, step = self.begin(path), last_commit(path).step
+        target = self.rng.integers(step - STEPS // 5, STEPS)
+        deadline = time.monotonic() + PATIENCE
+        while process.exitcode is None and last_commit(path).step < target and time.monotonic() < deadline:
+            process.join(0.01)
+        process.join(self.rng.uniform(0, self.seconds / 2 if target <= step else PIECE_SECONDS))
         if process.exitcode is None and process.pid is not None:
             os.kill(process.pid, number)
         return end(process)
@@ -104,9 +117,14 @@ class Scene:
         return Trial(draws_then, int(differs[:draws_then].sum()), bool(differs.any()), told)
 
 
+def last_commit(path: Path) -> Commit:
+    """Return the last commit of a run, the empty one where there is no folder yet."""
+    return RunFolder(path).shards()[0].read_commit() if path.exists() else Commit()
+
+
 def committed(path: Path) -> int:
-    """Return the committed draws of a run, none where there is no folder yet."""
-    return RunFolder(path).shards()[0].read_commit().draws if path.exists() else 0
+    """Return the committed draws of a run."""
+    return last_commit(path).draws
 
 
 def draws_of(path: Path) -> dict[str, np.ndarray]:

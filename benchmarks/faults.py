@@ -50,7 +50,7 @@ def signalled(number: signal.Signals, scene: Scene, trials: int) -> Iterator[Tri
     count = 0
     while count < trials:
         path, struck = scene.new(), list[tuple[int, str]]()
-        while len(struck) < 2 and (status := scene.strike(scene.begin(path), number)) != 0:
+        while len(struck) < 2 and (status := scene.strike(path, number)) != 0:
             struck.append((committed(path), scene.told(status)))
         scene.finish(path)
         count += len(struck)
@@ -58,7 +58,7 @@ def signalled(number: signal.Signals, scene: Scene, trials: int) -> Iterator[Tri
 
 
 def one_of_two(victim: int, scene: Scene, trials: int) -> Iterator[Trial]:
-    """Kill one of two processes of a run at a random instant after its folder appeared; one alone goes on."""
+    """Kill one of two processes of a run at a random instant after its first draws were committed; one alone goes on."""
     for _ in range(trials):
         path = scene.new()
         with socket.socket() as taken:
@@ -67,9 +67,9 @@ def one_of_two(victim: int, scene: Scene, trials: int) -> Iterator[Trial]:
         together = ["--distributed", "--coordinator", address, "--num-processes", 2, "--process-id"]
         processes = [scene.begin(path, *together, number) for number in range(2)]
         deadline = time.monotonic() + PATIENCE
-        while not path.exists() and time.monotonic() < deadline:
+        while not committed(path) and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(scene.rng.uniform(0, scene.seconds))
+        time.sleep(scene.rng.uniform(0, scene.seconds / 4))  # the rest of a run, after what its start takes
         processes[victim].kill()
         end(processes[victim])
         told = f"the other: {scene.told(end(processes[1 - victim]))}"
