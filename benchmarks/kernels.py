@@ -161,8 +161,9 @@ def nuts(posterior: Any, positions: Any, budget: int) -> Callable[[], float]:
             done.append(run(run=warm))
             return done[0].run.state
 
-        elapsed = seconds(call)
-        gradients = np.asarray(done[0].info.num_gradients).sum(axis=1).reshape(by_device, -1).sum(axis=1)
+        elapsed, info = seconds(call), done[0].info
+        assert info is not None
+        gradients = np.asarray(info.num_gradients).sum(axis=1).reshape(by_device, -1).sum(axis=1)
         return elapsed / float(gradients.max()) * NUM_CHAINS / by_device
 
     return case
