@@ -1,8 +1,8 @@
 """Other ways to a posterior, on the same network, prior and data: what C6 and the fidelity table hold against HMC.
 
 Budgets: SGD's steps are the unit, on minibatches of its size. SWAG, variational inference, Laplace and dropout are fitted for as
-many; SG-MCMC chains run ten times as long, as they must also wander, and cyclical ones have a cycle for every draw. The report gives
-gradients and seconds of each.
+many; SG-MCMC chains run ten times as long, as they must also wander, and cyclical ones have a cycle for every draw. The report
+gives gradients and seconds of each.
 """
 
 from __future__ import annotations
