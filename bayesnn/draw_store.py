@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import types
@@ -19,9 +20,13 @@ BLOCK_BYTES = 4 * 2**20
 # At most this many blocks a run: few enough files, and often enough a commit.
 BLOCKS = 20
 CHECKSUM_BYTES = 4
+DIGEST_BYTES = 16
+# What zarr calls the description of an array or group.
+METADATA = "zarr.json"
 DIMS = ["chain", "draw"]
-# Attribute of the root that names all arrays, so that one that is gone is missed.
-ARRAYS = "arrays"
+# Attributes of the root: the names of all arrays, so that one that is gone is missed, and a digest of all descriptions, where a
+# flipped bit may mean another temperature or task.
+ARRAYS, DIGEST = "arrays", "digest"
 
 type Draws = dict[str, np.ndarray]
 
@@ -79,6 +84,9 @@ class DrawStore:
             )
         for name, (value, dims) in constants.items():
             self._write_constant(name, value, dims)
+        root = json.loads(self._description())
+        root["attributes"][DIGEST] = self._digest(root["attributes"])
+        (self.path / METADATA).write_text(json.dumps(root, indent=1))
 
     def write(self, start: int, draws: Draws, first_chain: int = 0) -> None:
         """Write draws [chain, count, ...] at `start`, durably; several processes may write their own chains at the same time."""
@@ -103,7 +111,14 @@ class DrawStore:
         """
         if num_draws == 0:
             return  # the store is made with the first draws
-        for name in self._metadata(lambda root: root["attributes"][ARRAYS]):
+        names = self._metadata(lambda root: root["attributes"][ARRAYS])
+        attributes = self._metadata(lambda root: root["attributes"])
+        if DIGEST in attributes and self._digest(attributes) != attributes[DIGEST]:  # older stores have none
+            raise UsageError(
+                f"the draw store is damaged: files {METADATA} in {self.path} are not those that were written; "
+                "restore them from a copy, or run again"
+            )
+        for name in names:
             chunk, dtype, dims = self._metadata(
                 lambda array: (array["chunk_grid"]["configuration"]["chunk_shape"], array["data_type"], array["dimension_names"]),
                 name,
@@ -122,13 +137,31 @@ class DrawStore:
                     )
 
     def _metadata[T](self, select: Callable[[Any], T], name: str = "") -> T:
-        file = self.path / name / "zarr.json"
         try:
-            return select(json.loads(file.read_text()))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(
-                f"the draw store is damaged: {file} cannot be read ({error}); restore the file from a copy, or run again"
-            ) from None
+            return select(json.loads(self._description(name)))
+        except (ValueError, KeyError, TypeError) as error:
+            raise self._unreadable(name, error) from None
+
+    def _description(self, name: str = "") -> bytes:
+        """Return the description of an array, or of the whole, as it is on disk."""
+        try:
+            return (self.path / name / METADATA).read_bytes()
+        except OSError as error:
+            raise self._unreadable(name, error) from None
+
+    def _unreadable(self, name: str, error: Exception) -> UsageError:
+        file = self.path / name / METADATA
+        return UsageError(
+            f"the draw store is damaged: {file} cannot be read ({error}); restore the file from a copy, or run again"
+        )
+
+    def _digest(self, attributes: Mapping[str, Any]) -> str:
+        """Return the digest of the root's attributes and of all arrays' descriptions."""
+        own = {name: value for name, value in attributes.items() if name != DIGEST}
+        digest = hashlib.blake2b(json.dumps(own, sort_keys=True).encode(), digest_size=DIGEST_BYTES)
+        for name in attributes[ARRAYS]:
+            digest.update(self._description(name))
+        return digest.hexdigest()
 
     def _write_constant(self, name: str, value: np.ndarray, dims: list[str]) -> None:
         self._write_group(self.path / name.partition("/")[0])
@@ -155,8 +188,8 @@ class DrawStore:
 
     def _write_group(self, path: Path, attributes: Mapping[str, Any] = types.MappingProxyType({})) -> None:
         path.mkdir(parents=True, exist_ok=True)
-        if not (path / "zarr.json").exists():
-            (path / "zarr.json").write_text(
+        if not (path / METADATA).exists():
+            (path / METADATA).write_text(
                 json.dumps({"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}, indent=1)
             )
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesnn.config import Laplace, RunConfig
-from bayesnn.draw_store import ARRAYS
+from bayesnn.draw_store import ARRAYS, DIGEST
 from bayesnn.errors import UsageError
 from bayesnn.run_folder import RunFolder
 from bayesnn.shard import Commit, Shard
@@ -143,5 +143,5 @@ def _read_shard(shard: Shard, commit: Commit) -> xr.DataTree:
             f"the draw store {shard.draws.path} is damaged ({str(error).splitlines()[0]}); restore it from a copy, or run again"
         ) from error
     loaded = xr.DataTree.from_dict(groups)
-    loaded.attrs = {name: value for name, value in tree.attrs.items() if name != ARRAYS}
+    loaded.attrs = {name: value for name, value in tree.attrs.items() if name not in (ARRAYS, DIGEST)}
     return loaded

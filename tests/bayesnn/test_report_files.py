@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-import re
 import shutil
 
 import pytest
@@ -137,7 +136,10 @@ def test_report_refuses_a_run_on_other_data(reported, finished_copy):
     other = finished_copy.with_name("other")
     shutil.copytree(finished_copy, other)
     for store in other.glob("shards/*/draws.zarr/zarr.json"):
-        store.write_text(re.sub(r'("data_sha256": ")[0-9a-f]{8}', r"\g<1>00000000", store.read_text()))
+        root = json.loads(store.read_text())
+        del root["attributes"]["digest"]  # as if it were another run's, not damage
+        root["attributes"]["data_sha256"] = "0" * 64
+        store.write_text(json.dumps(root))
     with pytest.raises(UsageError, match="runs on different data"):
         write_report(RunFolder.open(finished_copy), [RunFolder.open(other)])
     assert not (finished_copy / "report.html").exists()

@@ -81,8 +81,17 @@ DAMAGES = {
     "block gone": (lambda run: block(run).unlink(), "has 0 bytes instead of"),
     "block torn": (lambda run: truncate(block(run)), "the draw store is damaged"),
     "array gone": (lambda run: shutil.rmtree(run / STORE / "posterior"), "the draw store is damaged"),
+    "description edited": (lambda run: heat_up(run), "zarr.json in"),
     "array metadata truncated": (lambda run: truncate(run / STORE / "posterior/layer_0.bias/zarr.json"), "zarr.json"),
 }
+
+
+def heat_up(run):
+    """Let the draws be of another temperature."""
+    root = run / STORE / "zarr.json"
+    text = root.read_text()
+    assert '"temperature": 1.0' in text
+    root.write_text(text.replace('"temperature": 1.0', '"temperature": 1.4'))
 
 
 def checkpoint(run):
@@ -115,6 +124,7 @@ def test_an_undamaged_copy_is_continued(halfway_copy, cli):
         (lambda run: truncate(block(run)), "the draw store is damaged"),
         (lambda run: flip(block(run)), "the draw store"),
         (lambda run: truncate(run / STORE / "zarr.json"), "the draw store"),
+        (lambda run: heat_up(run), "are not those that were written"),
         (lambda run: truncate(run / STORE / "posterior/zarr.json"), "the draw store"),
         (lambda run: truncate(run / STORE / "posterior/layer_0.bias/zarr.json"), "the draw store"),
         (lambda run: shutil.rmtree(run / STORE / "posterior/layer_0.bias"), "the draw store"),
@@ -126,6 +136,7 @@ def test_an_undamaged_copy_is_continued(halfway_copy, cli):
         "block torn",
         "bit flipped",
         "root truncated",
+        "root edited",
         "group truncated",
         "array truncated",
         "array gone",
