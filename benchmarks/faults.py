@@ -142,7 +142,7 @@ def flipped(file: Path, rng: np.random.Generator) -> None:
 
 
 # Files of a shard: the sampler's state, blocks of committed draws, and the records that say what both are.
-STATE, BLOCKS, RECORDS = "checkpoints/*/*", "draws.zarr/*/*/c/**/*", "**/*.json"
+STATE, BLOCKS, RECORDS = "checkpoints/*/*.npz", "draws.zarr/*/*/c/**/*", "**/*.json"
 
 
 def damaged(damage: Callable[[Path, np.random.Generator], None], files: str, scene: Scene, trials: int) -> Iterator[Trial]:
