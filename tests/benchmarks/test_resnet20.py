@@ -35,5 +35,5 @@ def test_it_tells_times_memory_and_energy_errors_at_each_precision(monkeypatch, 
         assert float(share.rstrip("%")) > 0
         overhead, error, acceptance = (float(cell.split()[0]) for cell in hmc.split(" | "))
         assert overhead > 0
-        assert 0 < error < 1  # nats: at a step size of 1e-5, what is left is rounding
+        assert 0 <= error < 1  # nats: at a step size of 1e-5, what is left is rounding, in float32 often none
         assert 0 < acceptance <= 1
