@@ -89,17 +89,25 @@ class DrawStore:
         (self.path / METADATA).write_text(json.dumps(root, indent=1))
 
     def write(self, start: int, draws: Draws, first_chain: int = 0) -> None:
-        """Write draws [chain, count, ...] at `start`, durably; several processes may write their own chains at the same time."""
+        """Write draws [chain, count, ...] at `start`, durably; several processes may write their own chains at the same time.
+
+        Raises:
+            UsageError: The block that they begin in holds other draws, and is damaged.
+        """
         futures = []
         for name, x in draws.items():
             rows, columns = slice(first_chain, first_chain + x.shape[0]), slice(start, start + x.shape[1])
             futures.append(self._open(name)[rows, columns].write(np.ascontiguousarray(x)))
         for future in futures:
-            future.result()
+            _result(future)
 
     def read(self, name: str, num_draws: int) -> np.ndarray:
-        """Return the first draws of an array, [chain, draw, ...]."""
-        return np.asarray(self._open(name)[:, :num_draws].read().result())
+        """Return the first draws of an array, [chain, draw, ...].
+
+        Raises:
+            UsageError: A block of them is damaged.
+        """
+        return np.asarray(_result(self._open(name)[:, :num_draws].read()))
 
     def check(self, num_draws: int) -> None:
         """Look for missing and torn files of the first `num_draws`.
@@ -192,6 +200,16 @@ class DrawStore:
             (path / METADATA).write_text(
                 json.dumps({"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}, indent=1)
             )
+
+
+def _result(future: Any) -> Any:
+    """Return what tensorstore's future holds, telling a block that does not have its checksum from other errors."""
+    try:
+        return future.result()
+    except ValueError as error:
+        if "DATA_LOSS" not in str(error):
+            raise
+        raise UsageError(f"the draw store is damaged: {error}; restore the file from a copy, or run again") from None
 
 
 def dimension_names(group: str, variable: str, ndim: int) -> list[str]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bayesnn.draw_store import DrawStore
 from bayesnn.errors import UsageError
 from bayesnn.load import load_run, read_tree
 from bayesnn.run_folder import RunFolder
@@ -292,3 +293,14 @@ def test_readers_see_the_old_file_or_the_new_one(tmp_path):
     reader.join()
     assert seen <= set(texts)
     assert os.listdir(tmp_path) == ["record"]
+
+
+def test_a_flipped_bit_in_a_block_that_is_written_on_is_told(tmp_path):
+    store, x = DrawStore(tmp_path / "draws.zarr"), np.ones((2, 2, 3), np.float32)
+    store.create(2, 8, 4, {"posterior/x": ((3,), np.float32)}, {}, {})
+    store.write(0, {"posterior/x": x})
+    np.testing.assert_array_equal(store.read("posterior/x", 2), x)
+    flip(tmp_path / "draws.zarr/posterior/x/c/0/0/0")
+    for touch in (lambda: store.write(2, {"posterior/x": x}), lambda: store.read("posterior/x", 2)):
+        with pytest.raises(UsageError, match="the draw store is damaged: DATA_LOSS"):
+            touch()
