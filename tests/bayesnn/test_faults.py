@@ -1,4 +1,7 @@
-"""Runs that are killed, stopped and starved at any instant end with the draws of a run that nothing happened to."""
+"""Runs that are killed, stopped and starved at chosen instants end with the draws of a run that nothing happened to.
+
+Random instants: `tests/benchmarks/test_faults.py`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from bayesnn.run_folder import RunFolder
@@ -18,7 +20,6 @@ from tests.bayesnn.test_execute import commit_of, trees_are_equal
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ("--warmup.steps", "20", "--draws", "100", "--thin", "20")
-KILLS = 20
 # Longer than a process may take to say its next word, on a loaded machine.
 PATIENCE = 120
 
@@ -75,38 +76,6 @@ def assert_is_the_reference(run, reference):
     assert (run / "findings.json").read_bytes() == (reference / "findings.json").read_bytes()
     assert not list(run.rglob("*.tmp"))
     assert len(list((run / "shards/0-2/checkpoints").iterdir())) == 1
-
-
-def test_kills_at_random_instants_lose_nothing_that_was_committed(reference, tmp_path):
-    rng = np.random.default_rng(0)
-    table, number = [], 0
-    while len(table) < KILLS:
-        run = tmp_path / str(number)
-        before = None
-        while True:
-            process = begin(*words_for(run))
-            wait_for(process, "/")  # the first line of progress
-            delay = rng.uniform(0, 1.5)
-            try:
-                status = process.wait(delay)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                status = process.wait()
-            process.communicate()
-            commit = commit_of(run)
-            if before is not None:
-                assert (commit.step, commit.draws) >= (before.step, before.draws)
-            if status == 0:
-                break
-            assert status == -signal.SIGKILL
-            table.append((number, round(delay, 2), commit.phase, commit.step, commit.draws))
-            before = commit
-        assert_is_the_reference(run, reference)
-        number += 1
-    print("\nrun  after, s  phase  committed step  draws")
-    for row in table:
-        print("{:3d}  {:8.2f}  {:5d}  {:14d}  {:5d}".format(*row))
-    assert {row[2] for row in table} == {0, 1}  # in warm-up and in sampling
 
 
 @pytest.mark.parametrize(
