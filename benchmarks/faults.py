@@ -58,7 +58,7 @@ def signalled(number: signal.Signals, scene: Scene, trials: int) -> Iterator[Tri
 
 
 def one_of_two(victim: int, scene: Scene, trials: int) -> Iterator[Trial]:
-    """Kill one of two processes of a run at a random instant after its first draws were committed; one alone goes on."""
+    """Kill one of two processes of a run when so many draws are committed, a random number; one alone goes on."""
     for _ in range(trials):
         path = scene.new()
         with socket.socket() as taken:
@@ -66,10 +66,9 @@ def one_of_two(victim: int, scene: Scene, trials: int) -> Iterator[Trial]:
             address = f"127.0.0.1:{taken.getsockname()[1]}"
         together = ["--distributed", "--coordinator", address, "--num-processes", 2, "--process-id"]
         processes = [scene.begin(path, *together, number) for number in range(2)]
-        deadline = time.monotonic() + PATIENCE
-        while not committed(path) and time.monotonic() < deadline:
+        target, deadline = scene.rng.integers(1, 3 * DRAWS // 4), time.monotonic() + PATIENCE
+        while committed(path) < target and time.monotonic() < deadline:
             time.sleep(0.01)
-        time.sleep(scene.rng.uniform(0, scene.seconds / 4))  # the rest of a run, after what its start takes
         processes[victim].kill()
         end(processes[victim])
         told = f"the other: {scene.told(end(processes[1 - victim]))}"
