@@ -35,7 +35,7 @@ class Chains:
         return map_blocks(function, self.block, *rows)
 
     def update(self, function: Callable[..., Any], own: PyTree, *rows: PyTree) -> tuple[Any, Any]:
-        """Apply a function (own, *row) -> (own, result) of one chain to every row, in place of the row before."""
+        """Apply ``function(own, *row) -> (own, result)`` of one chain to every row, in place of the row before."""
         return update_blocks(function, self.block, own, *rows)
 
     def sum(self, rows: PyTree) -> PyTree:
