@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 RUN_SECONDS = 5.0
 # Gradients are timed for this long for every network, after one that compiles.
 TIMED_SECONDS = 0.2
+# Of data that come in microbatches, so many are timed.
+TIMED_EXAMPLES = 16
 # Of a trajectory that the sampler decides on: six doublings.
 NUTS_GRADIENTS = 63
 # What decides the time of one gradient; the prior's share of it is that of one more example.
@@ -80,7 +82,7 @@ def _cost(config: RunConfig, timed: dict[str, float]) -> tuple[float, float]:
 def _seconds_a_gradient(problem: Problem) -> float:
     """Time the gradient of one chain while every device works on a chain of its own, over the number of devices.
 
-    Of data in microbatches one is timed: a gradient on all of them may take minutes here.
+    Of data in microbatches a few examples are timed: a gradient on all may take minutes here, and one microbatch all memory.
     """
     import jax
     import numpy as np
@@ -89,7 +91,7 @@ def _seconds_a_gradient(problem: Problem) -> float:
     import samplers
 
     num_examples = len(problem.batch.weight)
-    rows = problem.target.microbatch or num_examples
+    rows = min(problem.target.microbatch, TIMED_EXAMPLES) if problem.target.microbatch else num_examples
     target = problem.target._replace(microbatch=None, data_blocks=1)
     batch = problem.batch._replace(data=jax.tree.map(lambda x: x[:rows], problem.batch.data), weight=problem.batch.weight[:rows])
 
