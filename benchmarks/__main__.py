@@ -9,6 +9,8 @@ import sys
 BENCHMARKS = (
     "overhead",
     "kernels",
+    "devices",
+    "scaling",
     "numpyro_hmc",
     "start",
     "memory",

@@ -20,15 +20,17 @@ from benchmarks.timing import interleave, seconds
 COPIES = (1, 2, 4, 8, 16)  # of the 1,437 digits
 WIDTHS = (50, 100, 200, 400, 800)  # of two hidden layers; 6k to 700k parameters
 CHAINS = (2, 4, 8, 16, 32)
-LEAPFROGS, STEPS, REPEATS = 10, 2, 5
+# Steps timed at the sizes of a panel: fewer of the larger ones, but so many that the call of `sample` costs nothing beside them.
+STEPS = (64, 32, 16, 8, 4)
+LEAPFROGS, REPEATS = 10, 5
 ROOT = Path(__file__).parents[1]
 FIGURE = ROOT / "docs" / "_static" / "scaling.svg"
 
 type Point = tuple[int, Callable[[], float]]
 
 
-def leapfrog(posterior: Any, copies: int = 1, num_chains: int = NUM_CHAINS) -> Callable[[], float]:
-    """Return a case that times a leapfrog step of all chains on so many copies of the data."""
+def leapfrog(posterior: Any, num_steps: int, copies: int = 1, num_chains: int = NUM_CHAINS) -> Callable[[], float]:
+    """Return a case that times a leapfrog step of all chains, over so many steps, on so many copies of the data."""
     target = posterior.target._replace(num_data=copies * posterior.target.num_data)
     data, weight = jax.tree.map(lambda x: jnp.concatenate([x] * copies), (posterior.batch.data, posterior.batch.weight))
     run = functools.partial(
@@ -37,14 +39,14 @@ def leapfrog(posterior: Any, copies: int = 1, num_chains: int = NUM_CHAINS) -> C
         hmc(target, LEAPFROGS),
         posterior.init(jax.random.key(0), num_chains, "model"),
         posterior.batch._replace(data=data, weight=weight),
-        num_steps=STEPS,
-        chunk_draws=STEPS,
+        num_steps=num_steps,
+        chunk_draws=num_steps,
         chunk_seconds=1e9,
         save=None,
         chain_block=1,
     )
     warm = run().run
-    return lambda: seconds(lambda: run(run=warm).run.state) / (STEPS * LEAPFROGS)
+    return lambda: seconds(lambda: run(run=warm).run.state) / (num_steps * LEAPFROGS)
 
 
 def panels() -> dict[str, list[Point]]:
@@ -52,13 +54,14 @@ def panels() -> dict[str, list[Point]]:
     small, wider = digits_posterior((50,)), [digits_posterior((width, width)) for width in WIDTHS]
     return {
         f"examples ({small.num_params:,} parameters, {NUM_CHAINS} chains)": [
-            (copies * small.target.num_data, leapfrog(small, copies=copies)) for copies in COPIES
+            (copies * small.target.num_data, leapfrog(small, steps, copies=copies))
+            for copies, steps in zip(COPIES, STEPS, strict=True)
         ],
         f"parameters ({small.target.num_data:,} examples, {NUM_CHAINS} chains)": [
-            (posterior.num_params, leapfrog(posterior)) for posterior in wider
+            (posterior.num_params, leapfrog(posterior, steps)) for posterior, steps in zip(wider, STEPS, strict=True)
         ],
         f"chains ({small.num_params:,} parameters, {small.target.num_data:,} examples)": [
-            (number, leapfrog(small, num_chains=number)) for number in CHAINS
+            (number, leapfrog(small, steps, num_chains=number)) for number, steps in zip(CHAINS, STEPS, strict=True)
         ],
     }
 
