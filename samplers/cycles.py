@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key
 
+from samplers.schedules import num_exploring
 from samplers.types import Batch, Info, Kernel, State, Tuning
 
 
@@ -38,9 +38,7 @@ def skip_exploration(kernel: Kernel, cycle_length: int, *, exploration: float = 
     References:
         Zhang et al. 2020, arXiv 1902.03932, algorithm 1.
     """
-    exploring = math.ceil(exploration * cycle_length)
-    if not 0 <= exploring < cycle_length:
-        raise ValueError(f"no step of a cycle samples: got cycle_length={cycle_length} and exploration={exploration}")
+    exploring = num_exploring(cycle_length, exploration)
     if first_step % cycle_length:
         raise ValueError(f"first_step must be a multiple of cycle_length {cycle_length}, where a cycle begins; got {first_step}")
     step = _step(kernel.step, cycle_length, exploring, first_step)

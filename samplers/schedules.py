@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -64,7 +65,7 @@ def cyclical(cycle_length: int, exploration: float = 0.5) -> Schedule:
         exploration: Share of each cycle, from its start, without noise; draws of it do not count.
 
     Raises:
-        ValueError: A length that is not positive, a share outside [0, 1).
+        ValueError: A length that is not positive, a share outside [0, 1), or one that leaves no step to sample.
 
     References:
         Zhang et al. 2020, arXiv 1902.03932, eq. 1 and algorithm 1.
@@ -72,7 +73,19 @@ def cyclical(cycle_length: int, exploration: float = 0.5) -> Schedule:
     require_positive(cycle_length=cycle_length)
     if not 0 <= exploration < 1:
         raise ValueError(f"exploration must be in [0, 1), got {exploration}: the rest of a cycle samples")
-    return Schedule(*_cyclical(cycle_length, exploration))
+    return Schedule(*_cyclical(cycle_length, num_exploring(cycle_length, exploration)))
+
+
+def num_exploring(cycle_length: int, exploration: float) -> int:
+    """Return how many steps of a cycle, from its start, explore.
+
+    Raises:
+        ValueError: All of them.
+    """
+    number = math.ceil(round(exploration * cycle_length, 9))  # in floating point 0.55 * 100 is a little more than 55
+    if not 0 <= number < cycle_length:
+        raise ValueError(f"no step of a cycle samples: got cycle_length={cycle_length} and exploration={exploration}")
+    return number
 
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same arguments, so that nothing recompiles
@@ -86,11 +99,11 @@ def _polynomial(offset: float, power: float) -> Callable[..., Array]:
 
 
 @functools.lru_cache(maxsize=64)
-def _cyclical(cycle_length: int, exploration: float) -> tuple[Callable[..., Array], Callable[..., Array]]:
+def _cyclical(cycle_length: int, exploring: int) -> tuple[Callable[..., Array], Callable[..., Array]]:
     def multiplier(step: Int[Array, ""]) -> Float[Array, ""]:
         return 0.5 * (jnp.cos(jnp.pi * (step % cycle_length) / cycle_length) + 1)
 
     def is_sampling(step: Int[Array, ""]) -> Bool[Array, ""]:
-        return (step % cycle_length) >= exploration * cycle_length
+        return (step % cycle_length) >= exploring
 
     return multiplier, is_sampling

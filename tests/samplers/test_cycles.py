@@ -39,7 +39,9 @@ def logged(kernel, num_steps, thin, run=None):
     return sample(KEY, kernel, jnp.zeros((2, 1)), BATCH, num_steps=num_steps, thin=thin, save=ALL, run=run, throw=False)
 
 
-@pytest.mark.parametrize(("cycle_length", "exploration", "thin"), [(20, 0.5, 5), (20, 0.5, 1), (7, 0.5, 3), (10, 0.8, 2)])
+@pytest.mark.parametrize(
+    ("cycle_length", "exploration", "thin"), [(20, 0.5, 5), (20, 0.5, 1), (7, 0.5, 3), (10, 0.8, 2), (100, 0.55, 9)]
+)
 def test_draws_are_those_that_the_schedule_masks_in(cycle_length, exploration, thin):
     kernel = skip_exploration(LOGGING, cycle_length, exploration=exploration)
     sampling = np.flatnonzero(cyclical(cycle_length, exploration).is_sampling(np.arange(cycle_length)))
