@@ -1,5 +1,10 @@
 """Checks of arguments that many samplers share."""
 
+from typing import Any
+
+# Settings by which kernels without an accept step are known: `sghmc` and `sgnht` by the first, `mclmc` by the second.
+OF_UNADJUSTED = ("friction", "decoherence_length")
+
 
 def require_positive(**arguments: float) -> None:
     """Raise ValueError, naming the argument, for a number that is not positive and finite."""
@@ -13,3 +18,13 @@ def require_share(**arguments: float) -> None:
     for name, value in arguments.items():
         if not 0 < value <= 1:
             raise ValueError(f"{name} must be above 0 and at most 1, got {value}")
+
+
+def require_accept_step(tuning: Any) -> None:
+    """Raise ValueError for the tuning of a kernel without an accept step, which has no acceptance rate to adapt to."""
+    for name in OF_UNADJUSTED:
+        if hasattr(tuning, name):
+            raise ValueError(
+                f"a kernel with {name} has no accept step, and so no acceptance rate that a step size could follow: use an exact "
+                "kernel, or mclmc_adaptation for mclmc"
+            )

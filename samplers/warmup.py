@@ -14,6 +14,7 @@ from blackjax.adaptation.staged_adaptation import build_schedule
 from blackjax.adaptation.step_size import dual_averaging_adaptation
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from samplers.arguments import require_accept_step
 from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, Sampler, State, Tuning
 from samplers.vectors import ravel
 
@@ -74,7 +75,7 @@ def window_adaptation(
         The warm-up; when `sample` has run its kernel for `num_steps`, `finish` hands over to the tuned kernel.
 
     Raises:
-        ValueError: An argument outside its range, or a kernel without step size or metric.
+        ValueError: An argument outside its range, or a kernel without step size, metric or accept step.
 
     References:
         Hoffman & Gelman 2014, section 3.2 (dual averaging); Stan reference manual, "Automatic parameter tuning" (windows).
@@ -88,6 +89,7 @@ def window_adaptation(
     missing = [name for name in ("step_size", "inverse_mass_matrix") if not hasattr(kernel.initial_tuning, name)]
     if missing:
         raise ValueError(f"this kernel has no {' and no '.join(missing)} to adapt; sample it without warm-up")
+    require_accept_step(kernel.initial_tuning)
     init, step, tuning_of = _functions(kernel.init, kernel.step, num_steps, target_acceptance_rate, metric)
     return WarmUp(Kernel(init, step, kernel.initial_tuning), tuning_of)
 

@@ -7,7 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samplers import PerChain, finish, hmc, load_run, make_mesh, nuts, sample, save_run, sgld, start, window_adaptation
+from samplers import (
+    PerChain,
+    finish,
+    hmc,
+    load_run,
+    make_mesh,
+    mclmc,
+    nuts,
+    sample,
+    save_run,
+    sghmc,
+    sgld,
+    start,
+    window_adaptation,
+)
 from samplers.warmup import AdaptationState
 from tests.samplers.analytic import anisotropic, assert_covariance
 
@@ -117,6 +131,11 @@ def test_trajectories_grow_over_the_first_half():
         ({"target_acceptance_rate": 1.0}, "target_acceptance_rate must be between 0 and 1, got 1.0"),
         ({"metric": "dense"}, "metric must be one of .*, got 'dense'"),
         ({"kernel": sgld(KNOWN.target, step_size=0.1)}, "this kernel has no inverse_mass_matrix to adapt"),
+        ({"kernel": sghmc(KNOWN.target, step_size=0.1, friction=1.0)}, "a kernel with friction has no accept step"),
+        (
+            {"kernel": mclmc(KNOWN.target, step_size=0.1, decoherence_length=1.0)},
+            "a kernel with decoherence_length has no accept step.* mclmc_adaptation",
+        ),
     ],
 )
 def test_checks_its_arguments(options, match):
