@@ -11,7 +11,19 @@ import pytest
 from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
-from samplers import Batch, Target, Tempering, centred, from_logdensity, log_density, log_density_terms, make_mesh, pad_batch
+from samplers import (
+    Batch,
+    Target,
+    Tempering,
+    centred,
+    from_logdensity,
+    hmc,
+    log_density,
+    log_density_terms,
+    make_mesh,
+    pad_batch,
+    sample,
+)
 from samplers.mesh import batch_spec, over_mesh
 from tests.samplers.rows import NETWORK, network_batch, network_positions
 
@@ -125,6 +137,13 @@ def test_shapes_that_do_not_divide_say_so():
             log_density(target, batch, TEMPERING)(POSITION)
 
 
+def test_devices_that_have_no_block_of_data_say_so():
+    kernel = hmc(NETWORK._replace(data_blocks=1), step_size=0.1, trajectory_length=0.1)
+    mesh = make_mesh(1, data=2, devices=jax.devices()[:2])
+    with pytest.raises(ValueError, match=r"2 devices share .* cut into 1 blocks: use 2 data_blocks or more"):
+        sample(jax.random.key(0), kernel, network_positions(1), network_batch(), num_steps=1, mesh=mesh)
+
+
 @pytest.mark.parametrize("temperatures", [(0.0, 1.0), (1.0, -1.0), (np.nan, 1.0)])
 def test_temperatures_are_positive(temperatures):
     with pytest.raises(ValueError, match="temperature must be positive"):
@@ -178,3 +197,16 @@ def test_centring_keeps_the_law_and_lowers_the_rounding_of_energy_differences():
     assert centred_error < 2**-8 / 20
     # The same gradients: a constant has none. Sums of 50,000 terms of order 1 in another fusion: sqrt(n) roundings of n^(1/2).
     np.testing.assert_allclose(centred_gradients, plain_gradients, rtol=0, atol=num_data * EPS)
+
+
+def test_centring_takes_a_microbatch_at_a_time():
+    sizes = []
+
+    def log_likelihood(position, data, constants):
+        sizes.append(data.shape[0])
+        return -0.5 * (data - position) ** 2
+
+    target = Target(_line_log_prior, log_likelihood, 24, microbatch=8)
+    _, batch = centred(target, Batch(jnp.arange(24.0), jnp.ones(24)), jnp.float32(2))
+    assert set(sizes) == {8}
+    np.testing.assert_array_equal(batch.data[1], -0.5 * (np.arange(24) - 2) ** 2)
