@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samplers import from_logdensity, pathfinder_starts
+from samplers import Tempering, from_logdensity, pathfinder_starts
 
 NUM_CHAINS, SCALE, MEAN = 200, jnp.array([1.0, 0.5]), jnp.array([3.0, -2.0])
 TARGET, BATCH = from_logdensity(lambda x: -0.5 * jnp.sum(((x["a"] - MEAN) / SCALE) ** 2))
@@ -20,6 +20,13 @@ def test_draws_of_a_gaussian_from_far_away():
     standardised = np.asarray((starts - MEAN) / SCALE)
     np.testing.assert_array_less(abs(standardised.mean(0)), 5 / NUM_CHAINS**0.5)  # five standard errors of a mean
     np.testing.assert_array_less(abs(standardised.var(0, ddof=1) - 1), 5 * (2 / NUM_CHAINS) ** 0.5)  # and of a variance
+
+
+def test_draws_are_of_the_tempered_density():
+    keys = jax.random.split(jax.random.key(2), NUM_CHAINS)
+    starts = pathfinder_starts(keys, TARGET, FAR, BATCH, tempering=Tempering.at(4.0))["a"]
+    standardised = np.asarray((starts - MEAN) / SCALE) / 2  # at temperature 4, twice the standard deviation
+    np.testing.assert_array_less(abs(standardised.var(0, ddof=1) - 1), 5 * (2 / NUM_CHAINS) ** 0.5)
 
 
 def test_a_start_does_not_depend_on_the_chains_beside_it():

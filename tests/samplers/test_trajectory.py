@@ -1,0 +1,53 @@
+"""Trajectories: how long they are, and what a step says of its energy and momentum."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from samplers import Save, dynamic_hmc, ghmc, hmc, make_mesh, mala, sample
+from samplers.trajectory import spread
+from tests.samplers.analytic import anisotropic, assert_means, isotropic
+
+KEY, NUM_CHAINS = jax.random.key(6), 4
+MESH = make_mesh(NUM_CHAINS, devices=jax.devices()[:1])
+
+
+def test_lengths_of_hmc_are_spread_evenly_about_their_mean():
+    lengths = np.sort(spread(jnp.float32(2), jnp.float32(0.25), jnp.arange(1000)))
+    # Multiples of the golden ratio leave no gap wider than 3 / n of the interval (Knuth, TAOCP 3, 6.4, theorem S).
+    np.testing.assert_allclose(lengths, np.linspace(1.5, 2.5, 1000), rtol=0, atol=0.005)
+
+
+def test_lengths_of_dynamic_hmc_are_exponential():
+    """Rounded up to whole steps of 0.05: more than k of them with the probability exp(-0.05 k)."""
+    known = isotropic()
+    kernel = dynamic_hmc(known.target, step_size=0.05, trajectory_length=1.0)
+    info = sample(KEY, kernel, known.positions(NUM_CHAINS), known.batch, num_steps=1500, save=None, mesh=MESH).info
+    for k in (2, 20, 60):
+        assert_means((info.num_gradients > k).astype(float), np.exp(-0.05 * k), min_effective_draws=1000)
+    assert len(np.unique(info.num_gradients[:, 0])) > 1  # each chain has its own
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda target: hmc(target, step_size=0.3, trajectory_length=1.5),
+        lambda target: dynamic_hmc(target, step_size=0.3, trajectory_length=1.5),
+        lambda target: mala(target, step_size=0.3),
+        lambda target: ghmc(target, step_size=0.3),
+    ],
+    ids=["hmc", "dynamic hmc", "mala", "ghmc"],
+)
+def test_energy_and_momentum_are_those_with_which_a_step_ends(make):
+    """The energy is kinetic energy, d / 2 times the kinetic temperature, minus the log density: after rejections, too."""
+    known = anisotropic()
+    save = Save(lambda state, arrays: state.logdensity)
+    result = sample(KEY, make(known.target), known.positions(NUM_CHAINS), known.batch, num_steps=200, save=save, mesh=MESH)
+    was_rejected = np.diff(result.draws, axis=1) == 0
+    assert 0.05 < was_rejected.mean() < 0.95
+    # A few roundings of sums of ten numbers of the order of 10.
+    expected = known.mean.size / 2 * result.info.kinetic_temperature - result.draws
+    np.testing.assert_allclose(result.info.energy, expected, rtol=0, atol=100 * np.finfo(np.float32).eps * 10)
