@@ -24,6 +24,24 @@ from tests.bayesnn.experiments import SHORT
 
 WINE = f"{EXPERIMENTS}:wine"
 SECONDS = 120  # a process that has not ended by then hangs
+# What schedulers tell their processes, as JAX reads it; `job` decides about the port.
+SCHEDULERS = {
+    "Slurm": {
+        "SLURM_JOB_ID": "{job}",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": "2",
+        "SLURM_PROCID": "{number}",
+        "SLURM_LOCALID": "{number}",
+    },
+    "Open MPI 4": {
+        "OMPI_VERSION": "4.1.4",
+        "OMPI_MCA_orte_hnp_uri": "{job}000.0;tcp://127.0.0.1:34911",
+        "OMPI_COMM_WORLD_SIZE": "2",
+        "OMPI_COMM_WORLD_RANK": "{number}",
+        "OMPI_COMM_WORLD_LOCAL_RANK": "{number}",
+    },
+}
 
 
 def free_port():
@@ -32,18 +50,22 @@ def free_port():
         return taken.getsockname()[1]
 
 
-def two_processes(*words, signals=(), victim=1):
+def two_processes(*words, signals=(), victim=1, scheduler=None):
     """Run a command line in two processes of one device each; return exit statuses and what they wrote to stderr.
 
-    `signals` are what the process `victim` sends itself: signal, method, number of the call after which.
+    `signals` are what the process `victim` sends itself: signal, method, number of the call after which. A `scheduler` tells the
+    processes where they find each other; otherwise the command line does.
     """
-    together = ["--distributed", "--coordinator", f"127.0.0.1:{free_port()}", "--num-processes", "2"]
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    told = SCHEDULERS.get(scheduler, {})
+    port = free_port()
     running = []
     for number in range(2):
+        environment = {name: text.format(job=os.getpid(), number=number) for name, text in told.items()}
+        environment = os.environ | {"JAX_NUM_CPU_DEVICES": "1"} | environment
+        explicit = ["--coordinator", f"127.0.0.1:{port}", "--num-processes", "2", "--process-id", str(number)]
         name, method, call = signals if signals and number == victim else ("SIGTERM", "load", 0)
         program = [sys.executable, "-m", "tests.bayesnn.signalled", name, method, str(call)]
-        own_words = [*map(str, words), *together, "--process-id", str(number)]
+        own_words = [*map(str, words), "--distributed", *([] if told else explicit)]
         running.append(
             subprocess.Popen(
                 [*program, *own_words], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -117,6 +139,14 @@ def test_data_of_a_chain_over_processes_and_a_signal_to_one(tmp_path):
     assert statuses == [0, 0], said
     assert command(*run_words(tmp_path / "one", *one_chain)) == 0
     assert_same_draws(path, tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_processes_find_each_other_by_what_a_scheduler_tells_them(scheduler, tmp_path):
+    statuses, said = two_processes(*run_words(tmp_path / "two"), scheduler=scheduler)
+    assert statuses == [0, 0], said
+    assert RunFolder(tmp_path / "two").manifest["launches"][0]["processes"] == 2
 
 
 @pytest.mark.parametrize(("chain", "data"), [(1, 2), (2, 2), (3, 1), (3, 2)])
