@@ -41,7 +41,8 @@ def rmsprop(decay: float = 0.99, floor: float = 1e-5, num_data: int = 1, *, with
     Args:
         decay: alpha, in [0, 1).
         floor: lambda, > 0; bounds G.
-        num_data: n, so that V is on the scale of one example's gradient and `floor` keeps its meaning.
+        num_data: n, so that V is on the scale of one example's gradient and `floor` keeps its meaning; 1 for a density without
+            data.
         without_divergence: Leave out :math:`\Gamma`, as most of the literature does. A third of the cost, and a bias of
             O(1 - decay) that no step size removes.
 
@@ -51,8 +52,11 @@ def rmsprop(decay: float = 0.99, floor: float = 1e-5, num_data: int = 1, *, with
     References:
         Li et al. 2016, arXiv 1512.07666, eqs. 4 and 8 to 10. Hutchinson 1990.
     """
-    if not 0 <= decay < 1 or not floor > 0:
-        raise ValueError(f"decay must be in [0, 1) and floor positive; got decay={decay}, floor={floor}")
+    if not 0 <= decay < 1 or not floor > 0 or num_data < 1:
+        raise ValueError(
+            "decay must be in [0, 1), floor positive and num_data at least 1; "
+            f"got decay={decay}, floor={floor}, num_data={num_data}"
+        )
     # A Hessian-vector product by reverse over reverse mode costs about two gradients.
     return Preconditioner(*_rmsprop(decay, floor, num_data, without_divergence), num_gradients=1 if without_divergence else 3)
 

@@ -64,7 +64,8 @@ def sgnht(
     .. math:: d\theta = M^{-1} p\, dt, \quad dp = \nabla \log \pi\, dt - \zeta p\, dt + \sqrt{2 \gamma M}\, dW, \quad
         d\zeta = \tfrac{1}{\tau^2} \left(\tfrac{p^\top M^{-1} p}{d} - 1\right) dt
 
-    Integrated by a splitting (B A D O D A, each part solved exactly) with one gradient a step.
+    Integrated by a splitting (B A D O D A, each part solved exactly) with one gradient a step. Where a schedule injects no noise
+    the thermostat rests, lest it take the cold for a lack of heat and drive the momentum.
 
     Args:
         target: The distribution.
@@ -119,7 +120,7 @@ def _functions(target: Target, schedule: Schedule) -> tuple[Any, Any]:
             return jax.tree.map(jnp.multiply, inverse_mass, p)
 
         def answer(friction: Array, p: Position) -> Array:
-            heat = kinetic_temperature(p, inverse_mass) - 1
+            heat = is_noisy * (kinetic_temperature(p, inverse_mass) - 1)
             return (friction + 0.5 * h * heat / tuning.thermostat_time**2).astype(friction.dtype)
 
         momentum = add(state.momentum, h, gradient)

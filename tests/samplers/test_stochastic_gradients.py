@@ -165,6 +165,14 @@ def test_bad_schedules():
     for make, *arguments in ((polynomial, 0.0), (polynomial, 1.0, -1.0), (cyclical, 0), (cyclical, 10, 1.0)):
         with pytest.raises(ValueError, match="must be"):
             make(*arguments)
+    with pytest.raises(ValueError, match=r"no step of a cycle samples: got cycle_length=10 and exploration=0\.95"):
+        cyclical(10, 0.95)
+
+
+@pytest.mark.parametrize("bad", [{"decay": 1.0}, {"floor": 0.0}, {"num_data": 0}])
+def test_bad_preconditioners(bad):
+    with pytest.raises(ValueError, match=f"{next(iter(bad))}={next(iter(bad.values()))}"):
+        rmsprop(**bad)
 
 
 @pytest.mark.parametrize("make", [sgld, functools.partial(sghmc, friction=5.0), functools.partial(sgnht, friction=5.0)])
@@ -180,6 +188,17 @@ def test_exploration_injects_no_noise(make):
     quiet = Schedule(constant().multiplier, lambda step: jnp.zeros_like(step, bool))
     np.testing.assert_array_equal(end(quiet, 0), end(quiet, 1))
     assert np.abs(end(constant(), 0) - end(constant(), 1)).max() > 0.01
+
+
+def test_thermostat_rests_where_no_noise_is_injected():
+    """The chain then rolls to the mode; a thermostat at work would keep it at temperature 1, by a friction below 0."""
+    known = anisotropic()
+    quiet = Schedule(constant().multiplier, lambda step: jnp.zeros_like(step, bool))
+    kernel = sgnht(known.target, step_size=0.05, friction=1.0, thermostat_time=0.1, schedule=quiet)
+    state = sample(KEY, kernel, known.positions(NUM_CHAINS), known.batch, num_steps=600, save=None).run.state
+    np.testing.assert_array_equal(state.friction, 1.0)
+    # A damped oscillator of friction 1 and frequency 1/2 or more shrinks as exp(-t / 2) (1 + t / 2): to 1e-5 of some 5 at t = 30.
+    np.testing.assert_allclose(state.position, np.tile(known.mean, (NUM_CHAINS, 1)), rtol=0, atol=1e-3)
 
 
 def quartic_second_moment(step_size: float, without_divergence: bool) -> float:
@@ -200,18 +219,19 @@ def test_divergence_term_makes_the_preconditioner_right():
     assert quartic_second_moment(0.03, without_divergence=True) > 1.5
 
 
-def test_divergence_term_equals_the_derivative():
-    """Gamma is the derivative of G at decay 0, by finite differences in float64; the target has a diagonal Hessian, so that one
-    probe is exact."""
+@pytest.mark.parametrize("decay", [0.0, 0.7])
+def test_divergence_term_equals_the_derivative(decay):
+    """Gamma is the derivative of G for a given memory, here of 1, by finite differences in float64; the target has a diagonal
+    Hessian, so that one probe is exact."""
     with jax.enable_x64(True):
         target, batch = from_logdensity(lambda x: jnp.sum(jnp.sin(x) - 0.1 * x**4))
         gradient = jax.grad(log_density(target, batch, Tempering.at()))
         x = jnp.asarray([0.3, -1.2, 0.9])
-        apply = rmsprop(0.0, 0.3, num_data=7).apply
+        apply = rmsprop(decay, 0.3, num_data=7).apply
         drift, scale, _ = apply(KEY, jnp.ones(3), x, gradient)
 
         def scale_at(x):
-            return 1 / (0.3 + jnp.abs(gradient(x)) / 7)
+            return 1 / (0.3 + jnp.sqrt(decay + (1 - decay) * (gradient(x) / 7) ** 2))
 
         expected = (scale_at(x + 1e-6) - scale_at(x - 1e-6)) / 2e-6
         np.testing.assert_allclose(drift - scale * gradient(x), expected, rtol=1e-6)

@@ -20,11 +20,12 @@ from samplers import (
     mean_evidence,
     sample,
     save_run,
+    sghmc,
     sgld,
     start,
     tempered_smc,
 )
-from samplers.tempered_smc import next_beta
+from samplers.tempered_smc import ParticleState, _variances_of_other_half, next_beta
 from tests.samplers.known_evidence import BATCH, COVARIANCE, LOG_EVIDENCE, MEAN, TARGET, assert_covers, prior_draws
 
 NUM_PARTICLES, NUM_SYSTEMS = 200, 8
@@ -110,6 +111,15 @@ def test_a_flat_likelihood_needs_one_stage():
     assert beta == 1
 
 
+def test_metric_of_a_particle_is_that_of_the_other_half():
+    positions = jnp.array([[0.0, 1.0], [2.0, 1.0], [0.0, 5.0], [4.0, 9.0]])
+    log_weights = jnp.log(jnp.array([0.1, 0.3, 0.3, 0.3]))
+    state = ParticleState(positions, jnp.zeros(4), log_weights, jnp.float32(1), jnp.float32(0), jnp.float32(1), jnp.bool(True))
+    # Of weights 1/4 and 3/4 at a distance of 2, or of halves at a distance of 4.
+    expected = [[4.0, 4.0], [4.0, 4.0], [0.75, 0.0], [0.75, 0.0]]
+    np.testing.assert_allclose(_variances_of_other_half(state), expected, atol=1e-6)  # some roundings of numbers of order 1
+
+
 def test_once_done_a_step_changes_nothing(finished):
     after = run_systems(num_steps=3, run=finished, until=None)
     for x, y in zip(jax.tree.leaves(after.run.state), jax.tree.leaves(finished.state), strict=True):
@@ -163,6 +173,8 @@ def test_refuses_arguments_outside_their_range(bad):
 def test_refuses_kernels_and_particles_that_do_not_fit():
     with pytest.raises(TypeError, match="inverse_mass_matrix"):
         tempered_smc(sgld(TARGET, step_size=0.1), TARGET)
+    with pytest.raises(ValueError, match="a kernel with friction has no accept step"):
+        tempered_smc(sghmc(TARGET, step_size=0.1, friction=1.0), TARGET)
     with pytest.raises(ValueError, match="even"):
         run_systems(positions=prior_draws(0, 1, 7))
 
