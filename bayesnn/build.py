@@ -199,7 +199,7 @@ def build_method(config: c.RunConfig, problem: Problem) -> Method:
 def _method(config: c.RunConfig, problem: Problem) -> Method:
     sampler = config.sampler
     if isinstance(sampler, c.APPROXIMATIONS):
-        check_batch(sampler.batch_size, problem.target.microbatch)
+        check_batch(sampler.batch_size, problem.target)
         return Method(*build_approximation(sampler, config.warmup.steps, problem))
     if isinstance(sampler, c.TemperedSMC):
         particles = build_particles(sampler, config, problem)
@@ -216,16 +216,18 @@ def _method(config: c.RunConfig, problem: Problem) -> Method:
 
 def _own_density(own: c.Imported, temperature: float) -> Problem:
     made = call(own.source, own.arguments)
-    if isinstance(made, Problem):
-        return made
-    if not (isinstance(made, tuple) and len(made) == 2 and callable(made[0])):
+    if isinstance(made, tuple) and len(made) == 2 and callable(made[0]):
+        function, rest = made
+        if not isinstance(rest, tuple):
+            return density_problem(function, rest, temperature=temperature)
+        made = numpyro_problem(function, *rest)
+    if not isinstance(made, Problem):
         raise UsageError(
             f"{own.source} must return (log density, start) or (NumPyro model, tuple of its arguments), got {made!r:.80}"
         )
-    function, rest = made
-    return (
-        numpyro_problem(function, *rest) if isinstance(rest, tuple) else density_problem(function, rest, temperature=temperature)
-    )
+    if temperature != 1:
+        raise UsageError(f"{own.source} sets the temperature itself, so temperature {temperature:g} would have no effect")
+    return made
 
 
 def _own[T](own: c.Imported, kind: type[T]) -> T:

@@ -25,18 +25,18 @@ def stochastic_kernels(settings: c.SGLD | c.SGHMC | c.SGNHT, config: c.RunConfig
     Raises:
         ValueError: Settings that do not fit the problem or each other.
     """
-    check_batch(settings.batch_size, problem.target.microbatch)
+    if settings.control_variates:
+        _check_reference(settings, config.start, problem)
+    check_batch(settings.batch_size, problem.target)
     own = settings.model_dump(include={"step_size", "friction", "thermostat_time", "batch_size", "replacement"})
     if isinstance(settings, c.SGLD) and settings.preconditioner != "none":
         without = settings.preconditioner == "rmsprop-without-divergence"
-        own["preconditioner"] = samplers.rmsprop(num_data=problem.target.num_data, without_divergence=without)
+        own["preconditioner"] = samplers.rmsprop(num_data=max(problem.target.num_data, 1), without_divergence=without)
     schedule = _schedule(settings, config)
 
     def make(target: Target) -> Kernel:
         return MAKERS[settings.kind](target, **own, schedule=schedule, tempering=problem.tempering)
 
-    if settings.control_variates:
-        _check_reference(settings, config.start, problem)
     kernel = samplers.control_from_start(make, problem.target) if settings.control_variates else make(problem.target)
     cycle = _skipped_cycle(config)
     return kernel, samplers.skip_exploration(kernel, cycle, first_step=config.warmup.steps) if cycle else kernel
@@ -48,21 +48,30 @@ def optimiser(settings: c.Optimise, config: c.RunConfig, problem: Problem) -> Ke
     Raises:
         ValueError: A batch size that does not fit.
     """
-    check_batch(settings.batch_size, problem.target.microbatch)
+    check_batch(settings.batch_size, problem.target)
     rate = optax.cosine_decay_schedule(settings.learning_rate, config.warmup.steps + config.draws * config.thin)
     transformation = optax.adam(rate) if settings.optimiser == "adam" else optax.sgd(rate, momentum=0.9)
     return samplers.optimise(problem.target, transformation, batch_size=settings.batch_size, tempering=problem.tempering)
 
 
-def check_batch(batch_size: int | None, microbatch: int | None) -> None:
-    """Check that minibatches divide into microbatches.
+def check_batch(batch_size: int | None, target: Target) -> None:
+    """Check that a target has minibatches of this size.
 
     Raises:
-        ValueError: They do not.
+        ValueError: It has no examples, minibatches do not divide into microbatches, or devices are to share them.
     """
-    if batch_size and microbatch and batch_size % microbatch:
+    if batch_size is None:
+        return
+    if target.num_data == 0:
+        raise ValueError("a density has no examples to take minibatches of: set sampler.batch_size to None")
+    if target.microbatch and batch_size % target.microbatch:
         raise ValueError(
-            f"sampler.batch_size {batch_size} must be a multiple of microbatch {microbatch}, or leave microbatch out"
+            f"sampler.batch_size {batch_size} must be a multiple of microbatch {target.microbatch}, or leave microbatch out"
+        )
+    if target.data_blocks > 1:
+        raise ValueError(
+            f"each device takes minibatches of its own chains from all data, so data_blocks {target.data_blocks} would have no "
+            "effect: leave it out, or set sampler.batch_size to None"
         )
 
 

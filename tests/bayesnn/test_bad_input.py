@@ -101,6 +101,8 @@ def test_data_that_are_no_data(changes, message, refused_run, tmp_path, own):
         (["--test-points", "1000"], "test_points must be from 1 to"),
         (["--prior.layer-scales", "layer_9", "1"], "layer_9"),
         (["--start", "nowhere.npz"], "use 'prior', 'model', a file of weights"),
+        (["--sampler", "sgld", "--data-blocks", "2"], "so data_blocks 2 would have no effect: leave it out"),
+        (["--sampler", "swag", "--data-blocks", "2"], "so data_blocks 2 would have no effect: leave it out"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
@@ -237,3 +239,15 @@ def test_the_weights_of_the_tests_fit(own, cli, tmp_path):
     words = ["--start", tmp_path / "start.npz", "--draws", "2", "--warmup.steps", "0"]
     assert cli("run", own("wine"), "--runs", tmp_path, *words).status == 0
     assert SHORT.draws != 2
+
+
+@pytest.mark.parametrize(
+    ("density", "flags", "message"),
+    [
+        ("gaussian", ["--sampler", "sgld"], "no examples to take minibatches of: set sampler.batch_size to None"),
+        ("gaussian", ["--sampler", "mean-field-vi"], "no examples to take minibatches of: set sampler.batch_size to None"),
+        ("school", ["--temperature", "0.5"], "sets the temperature itself, so temperature 0.5 would have no effect"),
+    ],
+)
+def test_settings_that_do_not_fit_a_density(density, flags, message, refused_run, own):
+    assert message in refused_run(own(density), *flags)
