@@ -18,12 +18,14 @@ class Meter:
         self.gradients = self.taken_gradients = 0.0
         self.began = self.taken_at = time.monotonic()
         self.divergent_before = self._divergent(run)
+        self.is_lost = processes.whole(run.health.num_nonfinite) > 0
         self.first: tuple[float, int] | None = None  # when the first chunk, which compiles, was over
 
     def show(self, result: Result) -> None:
         """Count a chunk of all processes, and report."""
         info, now = result.info, time.monotonic()
         assert info is not None
+        self._tell_of_lost_chains(result.run)
         self.step += info.num_gradients.shape[1] * self.per_step
         self.gradients += float(processes.gather(np.sum(info.num_gradients, dtype=np.float64)).sum())
         if self.first is None:
@@ -46,6 +48,18 @@ class Meter:
                 seconds_left=seconds_left,
             )
         )
+
+    def _tell_of_lost_chains(self, run: Run) -> None:
+        health, chain = run.health, processes.whole(run.chain)
+        first = processes.whole(health.first_nonfinite)
+        lost = (processes.whole(health.num_nonfinite) > 0) & ~self.is_lost
+        if lost.any():
+            where = ", ".join(f"chain {chain[i]} at step {first[i]}" for i in np.flatnonzero(lost))
+            self.reporter.note(
+                f"left the finite numbers: {where}. The run goes on and will fail its audit: lower the step size, or start from "
+                "a MAP estimate (--start map), in a new run"
+            )
+        self.is_lost |= lost
 
     @staticmethod
     def _divergent(run: Run) -> int:
