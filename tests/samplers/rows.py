@@ -18,12 +18,15 @@ from samplers import (
     Tempering,
     adjusted_mclmc,
     barker,
+    control_from_start,
+    cyclical,
     dynamic_hmc,
     ghmc,
     hmc,
     ladder_adaptation,
     mala,
     mclmc,
+    mclmc_adaptation,
     minibatch,
     nuts,
     optimise,
@@ -33,6 +36,7 @@ from samplers import (
     sghmc,
     sgld,
     sgnht,
+    skip_exploration,
     window_adaptation,
 )
 
@@ -126,6 +130,14 @@ def make_sgld(target: Target, step_size: float, tempering: Tempering) -> Kernel:
     return sgld(target, step_size=step_size, tempering=tempering)
 
 
+def make_cyclical_sgld(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return skip_exploration(sgld(target, step_size=step_size, schedule=cyclical(4), tempering=tempering), 4)
+
+
+def make_controlled_sgld(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return control_from_start(lambda t: sgld(t, step_size=step_size, batch_size=8, tempering=tempering), target)
+
+
 NUM_STEPS = 24  # of the warm-ups: enough for a window of the metric
 # Made once: a new optax transformation is a new program.
 ADAM, SGD = optax.adam(1e-2), optax.sgd(1e-2)
@@ -191,6 +203,13 @@ ROWS = {
         nan=frozenset({"acceptance_rate", "energy", "kinetic_temperature"}),
         caches_density=True,
     ),
+    "mclmc warm-up": Row(
+        lambda *args: mclmc_adaptation(make_mclmc(*args), num_steps=NUM_STEPS).kernel,
+        step_size=0.5,
+        num_gradients=2.0,
+        nan=frozenset({"acceptance_rate", "energy", "kinetic_temperature"}),
+        caches_density=True,
+    ),
     "sghmc": Row(make_sghmc, step_size=0.1, nan=NO_METROPOLIS - {"kinetic_temperature"}),
     "sgnht": Row(make_sgnht, step_size=0.1, nan=NO_METROPOLIS - {"kinetic_temperature"}),
     "sgld": Row(make_sgld),
@@ -199,6 +218,8 @@ ROWS = {
         num_gradients=8 / 21,
         has_whole_data=False,
     ),
+    "sgld, cyclical": Row(make_cyclical_sgld, num_gradients=None),
+    "sgld, control variates": Row(make_controlled_sgld, num_gradients=2 * 8 / 21, has_whole_data=False),
     "sgld, rmsprop": Row(
         lambda target, step_size, tempering: sgld(
             target, step_size=step_size, preconditioner=rmsprop(num_data=21), tempering=tempering
