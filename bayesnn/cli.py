@@ -190,7 +190,7 @@ def _message(error: Exception) -> str | None:
     from bayesnn.imports import own_error
 
     text = str(error)
-    # tensorstore and orbax report a full disk as ValueErrors with the system's words.
+    # tensorstore reports a full disk as a ValueError with the system's words.
     full = next((words for words in map(os.strerror, (errno.ENOSPC, errno.EDQUOT)) if words in text), None)
     if full is not None:
         return f"{full}; committed draws are intact: make room, then `bayesnn resume` the run"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from bayesnn import distributed
+from bayesnn import distributed, manifest
 from bayesnn.config import Imported, RunConfig
 from bayesnn.errors import UsageError
 from bayesnn.imports import is_import_path, source_of
@@ -31,7 +31,7 @@ def prepare(threads: int | None = None) -> None:
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bayesnn" / "xla"
     defaults = {
-        "JAX_NUM_CPU_DEVICES": str(len(os.sched_getaffinity(0))),
+        "JAX_NUM_CPU_DEVICES": str(manifest.num_cores()),
         "JAX_COMPILATION_CACHE_DIR": str(cache),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
@@ -53,7 +53,7 @@ def run(
     """Sample an experiment into a new folder; or continue, or widen, the one that the same command began."""
     _refuse_object_store(runs)
     path = runs / (name or default_name(experiment))
-    if not path.exists():
+    if not distributed.on_first(path.exists):  # one answer for all processes: the first may be about to make it
         prepare()
         try:
             return exit_status(sample_into(path, experiment, config))
@@ -74,7 +74,6 @@ def run(
 
 def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
     """Make a run folder and bring the run to its end; return its state."""
-    from bayesnn import manifest
     from bayesnn.build import build_method, build_problem
     from bayesnn.execute import begin, execute
     from bayesnn.progress import Reporter
@@ -169,7 +168,6 @@ def _describe(folder: RunFolder, *, accept_changed_code: bool) -> tuple[Problem,
     """Build what a run samples and describe this execution, warning of what has changed."""
     facts, config = folder.manifest, folder.config
     changed = folder.check_sources(accept_changed_code=accept_changed_code)
-    from bayesnn import manifest
     from bayesnn.build import build_problem
 
     now = manifest.launch()

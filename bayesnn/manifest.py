@@ -83,6 +83,11 @@ def code() -> dict[str, str]:
     return {"sha256": code_hash(), "commit": commit}
 
 
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS has no affinities
+
+
 def launch() -> Launch:
     """Describe this execution."""
     import jax
@@ -93,10 +98,10 @@ def launch() -> Launch:
         "versions": versions(),
         "code": code(),
         "platform": platform.platform(),
-        "cores": os.process_cpu_count() if hasattr(os, "process_cpu_count") else len(os.sched_getaffinity(0)),
+        "cores": num_cores(),
         "devices": [f"{device.platform}: {device.device_kind}" for device in jax.devices()],
         "processes": jax.process_count(),
-        "cpu_threads": max(int(os.environ.get("PJRT_NPROC", 0)) or len(os.sched_getaffinity(0)), len(jax.local_devices())),
+        "cpu_threads": max(int(os.environ.get("PJRT_NPROC", 0)) or num_cores(), len(jax.local_devices())),
         "differences": [],
     }
 

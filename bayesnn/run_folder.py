@@ -14,7 +14,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -61,9 +61,10 @@ class RunFolder:
             FolderExistsError: It exists, or another job was quicker to make it.
         """
         cls.refuse_existing(path)
-        draft = cls(path.with_name(f".{path.name}.{os.getpid()}.tmp"))
+        # Processes of two machines may have one number, as those in containers often do.
+        draft = cls(path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp"))
+        draft.path.mkdir(parents=True)
         try:
-            draft.path.mkdir(parents=True)
             for name, source in sources.items():
                 (draft.path / "source").mkdir(exist_ok=True)
                 write_atomically(draft.path / "source" / name, source)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import hashlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -20,10 +20,6 @@ from bayesnn.errors import UsageError
 
 if TYPE_CHECKING:
     from samplers import Run
-
-
-# What a checkpoint needs besides its arrays, once as it is and once as it is put together: 68 KB in 12 files, measured.
-CHECKPOINT_BYTES = 256 * 2**10
 
 
 class Commit(BaseModel):
@@ -75,6 +71,8 @@ class Record(BaseModel):
         return cls(checksum=hashlib.blake2b(commit.model_dump_json().encode(), digest_size=16).hexdigest(), commit=commit)
 
 
+# A look at whether a shard is run holds its lock for an instant, for which who wants to run it waits.
+LOOK_SECONDS = 0.5
 # A folder of this name is a shard that a job is about to begin: its chains are taken.
 CLAIMED = ".{}.claimed"
 
@@ -94,11 +92,12 @@ class Shard:
         Raises:
             UsageError: One does.
         """
-        with (self.path / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UsageError(f"another process is running {self.path}; wait for it, or stop it first") from None
+        with self._lock_file() as file:
+            deadline = time.monotonic() + LOOK_SECONDS
+            while not _takes(file, fcntl.LOCK_EX):
+                if time.monotonic() > deadline:
+                    raise UsageError(f"another process is running {self.path}; wait for it, or stop it first")
+                time.sleep(LOOK_SECONDS / 10)
             for leftover in self.path.glob(".*.tmp"):  # what a kill left in the middle of a write
                 leftover.unlink()
             yield
@@ -106,11 +105,11 @@ class Shard:
     @property
     def is_locked(self) -> bool:
         """Whether a process runs these chains."""
-        try:
-            with self.lock():
-                return False
-        except UsageError:
-            return True
+        with self._lock_file() as file:
+            return not _takes(file, fcntl.LOCK_SH)
+
+    def _lock_file(self) -> TextIO:
+        return (self.path / ".lock").open("a+")
 
     def read_commit(self) -> Commit:
         """Return the last commit.
@@ -135,14 +134,9 @@ class Shard:
         Returns:
             The record, with the digest of the state and the health of the chains.
         """
-        import absl.logging
-        import jax
-
         import samplers
 
-        absl.logging.set_verbosity(absl.logging.FATAL)  # orbax logs a failed write several times over; it is raised, too
         (self.path / "checkpoints").mkdir(exist_ok=True)
-        self._check_space(sum(leaf.nbytes for leaf in jax.tree.leaves(run)))
         name = f"{commit.step:012d}"
         digest = samplers.save_run(self._checkpoint(name), run)
         health = {key: samplers.processes.whole(value).tolist() for key, value in run.health._asdict().items()}
@@ -168,13 +162,17 @@ class Shard:
         except samplers.CheckpointError as error:
             raise UsageError(f"{error}; committed draws are intact, but to continue, restore it from a copy") from error
 
-    def _check_space(self, num_bytes: int) -> None:
-        # Orbax on a full disk prints a hundred lines from threads of its own, which nothing can catch.
-        if shutil.disk_usage(self.path).free < 2 * num_bytes + CHECKPOINT_BYTES:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.path))
-
     def _checkpoint(self, name: str) -> Path:
         return (self.path / "checkpoints" / name).resolve()
+
+
+def _takes(file: TextIO, kind: int) -> bool:
+    """Take a lock of this kind, which closing the file gives back, unless another process has one that excludes it."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def write_atomically(path: Path, text: str) -> None:

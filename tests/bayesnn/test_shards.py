@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -90,6 +91,42 @@ def test_a_kill_before_a_shard_has_begun_harms_nothing(finished_copy, cli):
     assert "is complete: 40 draws of 2 chains" in cli("resume", finished_copy).out
     assert cli(*words_of(finished_copy, "--add-chains")).status == 0
     assert [shard.first_chain for shard in folder.shards()] == [0, 4]
+
+
+def test_a_look_whether_chains_are_run_turns_nobody_away(finished_copy):
+    """A job that looks holds the lock for an instant, in which another may want to run the chains."""
+    shard, is_over = RunFolder(finished_copy).shards()[0], threading.Event()
+
+    def look():
+        while not is_over.wait(0.0005):
+            assert shard.is_locked in (True, False)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        for _ in range(300):
+            with shard.lock():
+                assert shard.is_locked
+    finally:
+        is_over.set()
+        looking.join()
+    assert not shard.is_locked
+
+
+def test_a_look_removes_nothing(finished_copy):
+    shard = RunFolder(finished_copy).shards()[0]
+    leftover = shard.path / ".status.json.1.tmp"
+    leftover.write_text("{")  # of a job that is about to rename it
+    assert not shard.is_locked
+    assert leftover.exists()
+
+
+def test_a_job_of_another_machine_with_the_same_process_number_is_left_alone(tmp_path, cli):
+    """In containers process numbers are small, and on a shared disk two jobs may begin one run at the same time."""
+    draft = tmp_path / f".run.{os.getpid()}.tmp"
+    draft.mkdir()
+    assert cli(*words_of(tmp_path / "run", "--draws", "3")).status == 0
+    assert draft.exists()
 
 
 @pytest.mark.slow
