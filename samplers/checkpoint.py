@@ -51,6 +51,8 @@ def save_run(path: Path, run: Run) -> str:
     together = _together(parts)
     if is_alone or processes.is_first():
         (path / DIGEST).write_text(together)
+        for written in (path / DIGEST, path, path.parent):  # folders, too: a file is not on disk before its name is
+            _sync(written)
     return together
 
 
@@ -63,10 +65,8 @@ def _save_part(path: Path, run: Run) -> tuple[int, bytes]:
     arrays = {name: jax.random.key_data(x) if _is_key(x) else x for name, x in _named_leaves(run)}
     leaves: dict[str, Any] = {name: processes.own(x) if is_by_chain[name] else processes.whole(x) for name, x in arrays.items()}
     part = path / PART.format(first)
-    with part.open("wb") as file:
-        np.savez(file, **leaves)
-        file.flush()
-        os.fsync(file.fileno())
+    np.savez(part, **leaves)
+    _sync(part)
     return first, _digest_of_part(part)
 
 
@@ -104,6 +104,15 @@ def load_run(path: Path, like: Run, digest: str | None = None) -> Run:
         raise CheckpointError(f"the checkpoint at {path} is of another run: {differing}")
     restored = [_typed(jnp.asarray(leaves[name]), leaf) for name, leaf in _named_leaves(like)]
     return jax.tree.unflatten(jax.tree.structure(like), restored)
+
+
+def _sync(path: Path) -> None:
+    """Have what was written to a file, or the names in a folder, on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _digest_of_part(file: Path) -> bytes:
