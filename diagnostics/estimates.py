@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import ndtri, stdtrit
 
 LEVEL = 0.95  # of every interval unless its description says otherwise
 NUM_RESAMPLES = 1000  # the ends of a 95 % interval then lie within half a percent of their nominal probability
@@ -61,12 +63,16 @@ class Score(NamedTuple):
         """Return the score of the points."""
         return float(self.transform(self.function(self.columns.mean(0))))
 
-    def estimate(self) -> Estimate:
-        """Return the score with its interval over test points."""
+    def resamples(self) -> Float[np.ndarray, " resample"]:
+        """Return what the score might as well have been; all scores of one set of points are resampled in step."""
         means, resamples = self.columns.mean(0), self.function(resampled_means(self.columns))
         if self.plug_in is not None:
             resamples = self.function(means) - (resamples - self.plug_in(means))
-        return interval(self.value(), self.transform(resamples))
+        return self.transform(resamples)
+
+    def estimate(self) -> Estimate:
+        """Return the score with its interval over test points."""
+        return interval(self.value(), self.resamples())
 
 
 def mean_score(values: Float[np.ndarray, " point"]) -> Score:
@@ -76,8 +82,7 @@ def mean_score(values: Float[np.ndarray, " point"]) -> Score:
 
 def difference(score: Score, reference: Score) -> Estimate:
     """Estimate by how much a score exceeds that of another run on the same points; the interval pairs the points."""
-    ours, theirs = (one.transform(one.function(resampled_means(one.columns))) for one in (score, reference))
-    return interval(score.value() - reference.value(), ours - theirs)
+    return interval(score.value() - reference.value(), score.resamples() - reference.resamples())
 
 
 def interval(value: float, resamples: Float[np.ndarray, " resample"]) -> Estimate:
@@ -98,3 +103,21 @@ def resampled_means(columns: Float[np.ndarray, "point column"]) -> Float[np.ndar
         counts = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
         block[:] = counts @ columns / num_points
     return means
+
+
+def few_systems_factor(num_systems: int, level: float = LEVEL) -> float:
+    """Return by how much the errors of a bootstrap over few systems (chains, seeds, ladders) are widened.
+
+    Resampling n values gives a variance too small by (n - 1) / n, and intervals that are normal rather than Student's.
+    """
+    tail = (1 + level) / 2
+    return math.sqrt(num_systems / (num_systems - 1)) * float(stdtrit(num_systems - 1, tail) / ndtri(tail))
+
+
+def resampled_shares(rng: np.random.Generator, num_systems: int, level: float = LEVEL) -> Float[np.ndarray, "resample system"]:
+    """Return the shares of systems drawn with replacement, spread as Student's t asks for few; one system has no spread."""
+    equal = np.full(num_systems, 1 / num_systems)
+    if num_systems == 1:
+        return np.ones((NUM_RESAMPLES, 1))
+    drawn = rng.multinomial(num_systems, equal, NUM_RESAMPLES) / num_systems
+    return equal + few_systems_factor(num_systems, level) * (drawn - equal)

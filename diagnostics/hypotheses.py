@@ -13,7 +13,7 @@ from jaxtyping import Float
 from scipy.stats import t as student_t
 
 from diagnostics.claims import Finding, interval_text
-from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, Estimate
+from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, Estimate, resampled_shares
 from diagnostics.predictive import mixture_log_likelihood, mixture_probability
 
 MARGIN = 0.01  # nats a test point below which a difference is taken to be of no consequence
@@ -89,7 +89,7 @@ def paired_gain(
     """Estimate the mean gain of one method over another on the same test points.
 
     The interval resamples the points, which both share, and the members of each (seeds, chains), where there are several: what
-    another test set *and* another set of seeds would have given.
+    another test set *and* another set of seeds would have given. Few members are given the spread that Student's t asks for.
 
     Args:
         one: Score of each member at each point, larger is better.
@@ -103,7 +103,10 @@ def paired_gain(
         raise ValueError(f"scores at {one.shape[1]} and {other.shape[1]} test points cannot be paired")
     rng = np.random.default_rng(SEED)
     points = rng.multinomial(one.shape[1], np.full(one.shape[1], 1 / one.shape[1]), NUM_RESAMPLES) / one.shape[1]
-    resamples = _resampled(one, points, rng) - _resampled(other, points, rng)
+    ours, theirs = (
+        np.einsum("rm,rm->r", resampled_shares(rng, len(scores), level), points @ scores.T) for scores in (one, other)
+    )
+    resamples = ours - theirs
     return Estimate(float(one.mean() - other.mean()), *map(float, np.quantile(resamples, [(1 - level) / 2, (1 + level) / 2])))
 
 
@@ -132,14 +135,6 @@ def gain(
     if len(one) == 1:
         return paired_gain(one[0], other[0], level)
     return over_splits([ours.mean() - theirs.mean() for ours, theirs in zip(one, other, strict=True)], level)
-
-
-def _resampled(
-    scores: Float[np.ndarray, "member point"], points: Float[np.ndarray, "resample point"], rng: np.random.Generator
-) -> Float[np.ndarray, " resample"]:
-    num_members = len(scores)
-    members = rng.multinomial(num_members, np.full(num_members, 1 / num_members), len(points)) / num_members
-    return np.einsum("rm,rm->r", members, points @ scores.T)
 
 
 def simultaneous_level(num_comparisons: int) -> float:
@@ -184,14 +179,12 @@ def paired_group_gain(
     if len(ours) != len(theirs) or ours.shape[2] != theirs.shape[2]:
         raise ValueError(f"scores of shapes {ours.shape} and {theirs.shape} (group, member, point) cannot be paired")
     rng = np.random.default_rng(SEED)
-    groups = rng.multinomial(len(ours), np.full(len(ours), 1 / len(ours)), NUM_RESAMPLES) / len(ours)
+    groups = resampled_shares(rng, len(ours))
     num_points = ours.shape[2]
     points = rng.multinomial(num_points, np.full(num_points, 1 / num_points), NUM_RESAMPLES) / num_points
 
     def resampled(scores: Float[np.ndarray, "group member point"]) -> Float[np.ndarray, " resample"]:
-        num_members = scores.shape[1]
-        members = rng.multinomial(num_members, np.full(num_members, 1 / num_members), NUM_RESAMPLES) / num_members
-        return np.einsum("rg,rm,gmr->r", groups, members, scores @ points.T)
+        return np.einsum("rg,rm,gmr->r", groups, resampled_shares(rng, scores.shape[1]), scores @ points.T)
 
     resamples = resampled(ours) - resampled(theirs)
     ends = np.quantile(resamples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])

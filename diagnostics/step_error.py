@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Float
 
 from diagnostics.claims import Finding, interval_text
-from diagnostics.estimates import NUM_RESAMPLES, SEED, Estimate, interval
+from diagnostics.estimates import NUM_RESAMPLES, SEED, Estimate, few_systems_factor, interval
 
 SMOOTH, KINKED = 2.0, 1.0  # orders of the leapfrog's energy error at a fixed length of path
 BETWEEN = (SMOOTH + KINKED) / 2
@@ -69,7 +69,8 @@ def energy_order(step_size: Float[np.ndarray, " size"], energy_error: Float[np.n
     rng = np.random.default_rng(SEED)
     counts = rng.multinomial(num_starts, np.full(num_starts, 1 / num_starts), NUM_RESAMPLES)
     resampled = np.maximum(squares @ counts.T, np.finfo(float).tiny)
-    order = interval(weight @ np.log(squares.mean(1)) / 2, weight @ np.log(resampled) / 2)
+    value = weight @ np.log(squares.mean(1)) / 2
+    order = interval(value, value + few_systems_factor(num_starts) * (weight @ np.log(resampled) / 2 - value))
     verdict = "smooth" if order.lower > BETWEEN else "non-smooth" if order.upper < BETWEEN else "inconclusive"
     return EnergyOrder(order, verdict, np.sqrt(squares.mean(1)))
 

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from diagnostics.claims import Finding, interval_text, percent
-from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, Estimate, interval
-from diagnostics.regions.masses import Masses, agreement, combined, few_systems_factor
+from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, Estimate, interval, resampled_shares
+from diagnostics.regions.masses import Masses, agreement, combined
 from diagnostics.regions.visits import fewest_round_trips, visit_shares
 
 FEWEST_TRIPS = 10  # shares of visits have a relative error of about 1 / sqrt(trips)
@@ -186,9 +186,8 @@ def resampled_visits(labels: ArrayLike, num_regions: int, *, seed: int = SEED) -
     num_chains = len(shares)
     if num_chains < 2:
         raise ValueError("one chain has no error of its own; at least 2 chains are needed, 8 for a verdict")
-    rng = np.random.default_rng([seed, num_chains])  # a stream other than that of the masses
-    drawn = rng.multinomial(num_chains, np.full(num_chains, 1 / num_chains), NUM_RESAMPLES) @ shares / num_chains
-    return shares.mean(0) + few_systems_factor(num_chains) * (drawn - shares.mean(0))
+    # A stream other than that of the masses.
+    return resampled_shares(np.random.default_rng([seed, num_chains]), num_chains) @ shares
 
 
 def _slope(

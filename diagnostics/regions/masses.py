@@ -13,9 +13,10 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
-from scipy.special import ndtri, stdtrit
+from scipy.special import ndtri
 
 from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED
+from diagnostics.estimates import few_systems_factor as few_systems_factor
 from diagnostics.regions.visits import checked_labels
 
 
@@ -26,7 +27,7 @@ class Masses(NamedTuple):
         method: Its name.
         share: [region] masses, adding up to 1; regions without any draw stay in, at zero.
         resamples: [resample, region] what the masses might as well have been: the differences from `share` have the law of the
-            error. Entries may lie outside [0, 1].
+            error. Entries may lie outside [0, 1]. A single one, the masses themselves, says that they are known.
     """
 
     method: str
@@ -40,17 +41,8 @@ class Masses(NamedTuple):
 
     @property
     def is_exact(self) -> bool:
-        """Whether the masses are known without error."""
-        return not self.standard_error.any()
-
-
-def few_systems_factor(num_systems: int) -> float:
-    """Return by how much the errors of a bootstrap over few systems are widened.
-
-    Resampling n values gives a variance too small by (n - 1) / n, and intervals that are normal rather than Student's.
-    """
-    tail = (1 + LEVEL) / 2
-    return math.sqrt(num_systems / (num_systems - 1)) * float(stdtrit(num_systems - 1, tail) / ndtri(tail))
+        """Whether the masses are known without error; systems that all missed a region have no spread, and do not know it."""
+        return len(self.resamples) == 1
 
 
 def masses_from_systems(method: str, mass: Float[np.ndarray, "system region"], *, seed: int = SEED) -> Masses:
@@ -176,7 +168,7 @@ def agreement(one: Masses, other: Masses) -> tuple[float, float]:
 
 
 def combined(masses: Sequence[Masses]) -> Masses:
-    """Return the mean of independent methods, weighted by their precision; known masses stand alone.
+    """Return the mean of independent methods, weighted by their precision where all have one; known masses stand alone.
 
     Raises:
         ValueError: No method, or methods that speak of other regions.
@@ -184,7 +176,9 @@ def combined(masses: Sequence[Masses]) -> Masses:
     _check_same_regions(masses)
     if known := [one for one in masses if one.is_exact]:
         return known[0]
-    precision = np.array([1 / np.square(one.standard_error).sum() for one in masses])
+    variance = np.array([np.square(one.standard_error).sum() for one in masses])
+    # Systems that all found the same say nothing of their error, by which they could be weighted.
+    precision = 1 / variance if variance.all() else np.ones(len(masses))
     precision /= precision.sum()
     rng = np.random.default_rng(SEED)
     # Shuffled: methods that were resampled with one seed would look as if their errors went together.

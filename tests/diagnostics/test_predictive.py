@@ -215,3 +215,16 @@ def test_saturated_predictions_are_all_counted():
     edges = np.quantile(probability.max(1), np.linspace(0, 1, 21))
     dropped = [(probability.max(1) > low) & (probability.max(1) < high) for low, high in itertools.pairwise(edges)]
     assert not np.any(dropped)
+
+
+def test_intervals_of_differences_of_debiased_scores_hold_the_truth():
+    """Both predictors are calibrated, so the difference is zero; the noise of one's bins is several times the other's."""
+    rng, hits, hits_unreflected = np.random.default_rng(6), 0, 0
+    for _ in range(100):
+        vague, sure = (rng.uniform(0.3, 1.0, 150), np.full(150, 0.98))
+        scores = [calibration.rms_calibration_error(*sample_labels(rng, confidence, 0.0)) for confidence in (vague, sure)]
+        found, unreflected = difference(*scores), difference(*(one._replace(plug_in=None) for one in scores))
+        hits += found.lower - 1e-12 <= 0 <= found.upper
+        hits_unreflected += unreflected.lower - 1e-12 <= 0 <= unreflected.upper
+    assert hits >= 95
+    assert hits_unreflected < 93  # negative control: resampling adds the noise of the bins once more, and 85 is what it costs

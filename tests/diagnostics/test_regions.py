@@ -275,3 +275,16 @@ def test_visits_to_the_only_heavy_region_tell_nothing():
     assert "tells nothing" in finding.note
     elsewhere = regions.regions_visited_by_mass(labels + 1, [regions.masses_from_logs("exact", np.log([0.95, 0.05]))])
     assert elsewhere.verdict == "fail"
+
+
+def test_systems_that_all_miss_a_region_are_no_known_masses(rng):
+    """Their spread is zero, and yet they are wrong: they must not stand for the truth against a method that found the region."""
+    stuck = regions.masses_from_systems("smc", np.tile([1.0, 0.0, 0.0], (SYSTEMS, 1)))
+    assert not stuck.standard_error.any()
+    assert not stuck.is_exact
+    finding = regions.regions_visited_by_mass(jumping(rng, MASS), [stuck, estimated(rng, method="parallel tempering")])
+    assert finding.verdict == "inconclusive"
+    assert "disagree" in finding.note
+    both = regions.combined([stuck, stuck._replace(method="parallel tempering")])
+    np.testing.assert_array_equal(both.share, [1, 0, 0])
+    assert regions.masses_from_logs("exact", np.log(MASS)).is_exact

@@ -45,6 +45,16 @@ def test_orders_of_a_smooth_and_of_a_kinked_potential():
     assert abs(found.order.value - 1) < 0.3
 
 
+def test_the_interval_of_an_order_of_few_starts_holds_it():
+    """Four starts, the fewest: resampled alone they would hold the order in three cases of four."""
+    hits = 0
+    for seed in range(200):
+        errors = SIZES[:, None] ** 2 * np.exp(np.random.default_rng(seed).normal(size=(4, 4)))
+        order = energy_order(SIZES, errors).order
+        hits += order.lower < 2 < order.upper
+    assert hits / 200 >= 0.95 - 4 * 0.015  # four binomial standard deviations
+
+
 def test_an_order_between_is_inconclusive():
     rng = np.random.default_rng(0)
     found = energy_order(SIZES, SIZES[:, None] ** 1.5 * np.exp(rng.normal(size=(4, 8))))
