@@ -28,13 +28,14 @@ from jaxtyping import Int
 from numpy.typing import ArrayLike
 
 from diagnostics.claims import Finding, percent
+from diagnostics.evidence import Evidence
 from diagnostics.symmetry import architecture_of, canonical_moves, draws_of
 from diagnostics.units import Architecture, UnitGroup, group_sizes
 
 CLAIM = "copies-visited-equally"
 FALSE_ALARM = 0.001  # of a whole census; that of the other health claims
 MIN_VISITS = 5  # effective ones, a copy: the usual rule of chi-square tests (Cochran 1954)
-NUM_BATCHES = 60  # of all chains together: the trace of V is then good to a fifth, and 20 draws make a batch in short runs, too
+NUM_BATCHES = 60  # of all chains, or more: the trace of V is then good to a fifth, and 20 draws make a batch in short runs, too
 MIN_BATCH = 5  # autocorrelation times in a batch, else batches are not independent
 
 
@@ -98,6 +99,16 @@ def census(run: xr.DataTree | Mapping[str, ArrayLike], architecture: Architectur
     return Finding(CLAIM, "health", verdict, least, bound=FALSE_ALARM, note=note)
 
 
+def copies_visited_equally(evidence: Evidence) -> Finding:
+    """Take the census of a run that knows its network's symmetries."""
+    if not evidence.tree.attrs.get("architecture"):
+        return Finding(CLAIM, "health", "not applicable", note="The run knows of no symmetries of its posterior.")
+    if evidence.nonfinite.any():
+        note = "Draws that are not finite are in no copy; see the claim finite."
+        return Finding(CLAIM, "health", "inconclusive", bound=FALSE_ALARM, note=note)
+    return census(evidence.tree)
+
+
 def count_visits(name: str, labels: Int[np.ndarray, "chain draw"], num_copies: int) -> Count:
     """Count and test the visits to copies.
 
@@ -108,11 +119,12 @@ def count_visits(name: str, labels: Int[np.ndarray, "chain draw"], num_copies: i
     """
     num_seen = int(labels.max()) + 1
     num_chains, num_draws = labels.shape
-    length = num_chains * num_draws // NUM_BATCHES
+    per_chain = -(-NUM_BATCHES // num_chains)
+    length = num_draws // per_chain
     unknown = Count(name, num_copies, num_seen, math.nan, math.nan)
     if num_seen < 2 or length < 2:
         return unknown
-    batches = labels[:, : num_draws // length * length].reshape(-1, length)
+    batches = labels[:, : per_chain * length].reshape(-1, length)
     means = np.stack([(batches == copy).mean(1) for copy in range(num_seen)], 1)
     shares = means.mean(0)
     num_batches = len(means)

@@ -84,7 +84,10 @@ def energy_summary(sample_stats: xr.Dataset) -> EnergySummary:
 
 
 def configurational_temperature(
-    virial: Float[np.ndarray, "chain draw layer"], layer_size: Float[np.ndarray, " layer"], temperature: float
+    virial: Float[np.ndarray, "chain draw layer"],
+    layer_size: Float[np.ndarray, " layer"],
+    temperature: float,
+    level: float = LEVEL,
 ) -> tuple[Estimate, list[Estimate]]:
     r"""Estimate the temperature at which positions are sampled, in total and by layer.
 
@@ -96,19 +99,20 @@ def configurational_temperature(
         virial: :math:`\theta_l \cdot \nabla_l U` of the tempered potential U, from a full-data gradient.
         layer_size: Number of scalars of each layer.
         temperature: Nominal temperature.
+        level: Probability of the intervals.
 
     Returns:
         The estimate of all layers together and that of each layer; the intervals by layer are so wide that all of them hold at
-        once with probability `LEVEL` (Bonferroni). NaN for non-finite draws.
+        once with probability `level` (Bonferroni). NaN for non-finite draws.
 
     References:
         Leimkuhler & Matthews 2015, Molecular Dynamics (configurational temperature); used for networks by Wenzel et al. 2020,
         arXiv 2002.02405.
     """
     size = np.asarray(layer_size, float)
-    total = mean_estimate(virial.sum(-1) / size.sum(), temperature)
-    level = 1 - (1 - LEVEL) / len(size)
-    return total, [mean_estimate(virial[..., layer] / size[layer], temperature, level) for layer in range(len(size))]
+    total = mean_estimate(virial.sum(-1) / size.sum(), temperature, level)
+    of_each = 1 - (1 - level) / len(size)
+    return total, [mean_estimate(virial[..., layer] / size[layer], temperature, of_each) for layer in range(len(size))]
 
 
 def kinetic_temperature(values: Float[np.ndarray, "chain draw"], temperature: float) -> Estimate:

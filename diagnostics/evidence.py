@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from diagnostics import trees
 from diagnostics.energy import EnergySummary, configurational_temperature, energy_summary, kinetic_temperature
-from diagnostics.estimates import Estimate
+from diagnostics.estimates import LEVEL, Estimate
 from diagnostics.summary import TOTAL, summarise_variables
 
 
@@ -82,11 +82,15 @@ class Evidence:
     @cached_property
     def temperatures(self) -> tuple[Estimate, dict[str, Estimate]] | None:
         """Configurational temperature in total and by layer; None if the run has no virial."""
+        return self.temperatures_at(LEVEL)
+
+    def temperatures_at(self, level: float) -> tuple[Estimate, dict[str, Estimate]] | None:
+        """The same, with intervals of another level."""
         if "virial" not in self.sample_stats or "constant_data" not in self.tree.children:
             return None
         size = self.tree["constant_data"].to_dataset()["layer_size"]
         virial = np.asarray(self.sample_stats["virial"].values, np.float64)
-        total, layers = configurational_temperature(virial, size.values, self.nominal_temperature)
+        total, layers = configurational_temperature(virial, size.values, self.nominal_temperature, level)
         return total, dict(zip((str(name) for name in size["layer"].values), layers, strict=True))
 
     @cached_property

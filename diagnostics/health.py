@@ -15,6 +15,7 @@ from jaxtyping import Float
 from diagnostics.claims import Finding, interval_text, percent
 from diagnostics.energy import EnergySummary
 from diagnostics.evidence import Evidence
+from diagnostics.stationary import ALARM
 
 NAMED = 4  # chains named in a note; more are counted
 STANDSTILL = 0.25  # share of a chain's steps; at 40 draws and an acceptance of 0.5 a run as long has a chance of 1 in 66
@@ -98,9 +99,11 @@ def energy(evidence: Evidence) -> Finding:
 
 
 def _divergences(summary: EnergySummary) -> Look | None:
-    if (worst := _worst(summary.divergent, np.nanargmax)) is None:
+    if (worst := _worst(summary.divergent, np.argmax)) is None:
         return None
     chain, share = worst
+    if np.isnan(share):
+        return _unknown("share of divergent transitions", chain)
     seen = (
         f"{percent(share)} of the transitions of chain {chain} diverged, the most of any chain"
         if share
@@ -111,9 +114,11 @@ def _divergences(summary: EnergySummary) -> Look | None:
 
 
 def _acceptance(summary: EnergySummary) -> Look | None:
-    if (worst := _worst(summary.acceptance, np.nanargmin)) is None:
+    if (worst := _worst(summary.acceptance, np.argmin)) is None:
         return None
     chain, rate = worst
+    if np.isnan(rate):
+        return _unknown("mean acceptance", chain)
     error = summary.error_largest[chain]
     seen = f"the lowest mean acceptance is {rate:.3g}, in chain {chain}"
     seen += f", with energy errors of up to {error:.3g} nats" if np.isfinite(error) else ""
@@ -122,9 +127,11 @@ def _acceptance(summary: EnergySummary) -> Look | None:
 
 
 def _bfmi(summary: EnergySummary) -> Look | None:
-    if (worst := _worst(summary.bfmi, np.nanargmin)) is None:
+    if (worst := _worst(summary.bfmi, np.argmin)) is None:
         return None
     chain, value = worst
+    if np.isnan(value):
+        return _unknown("energy BFMI", chain)
     half = 1.96 * float(summary.bfmi_error[chain])  # 95 % of a normal distribution
     verdict = "pass" if value >= MIN_BFMI else "fail" if value + half < MIN_BFMI else "inconclusive"
     seen = f"the lowest energy BFMI is {value:.3g}, in chain {chain}"
@@ -133,7 +140,10 @@ def _bfmi(summary: EnergySummary) -> Look | None:
 
 
 def temperature(evidence: Evidence) -> Finding:
-    """Check that the draws are spread as they should be at the nominal temperature."""
+    """Check that the draws are spread as they should be at the nominal temperature.
+
+    Intervals of 95 % are shown, and those fail that leave out the nominal temperature with a false-alarm rate of 0.001.
+    """
     nominal = evidence.nominal_temperature
     if evidence.temperatures is None:
         return Finding(
@@ -144,11 +154,13 @@ def temperature(evidence: Evidence) -> Finding:
         note = "The temperature cannot be measured: too few draws, or draws that are not finite."
         return Finding("temperature", "health", "inconclusive", bound=nominal, note=note)
     low, high = nominal * (1 - TEMPERATURE_MARGIN), nominal * (1 + TEMPERATURE_MARGIN)
-    off = {name: layer for name, layer in layers.items() if layer.upper < low or layer.lower > high}
+    surely = evidence.temperatures_at(1 - ALARM)
+    assert surely is not None
+    off = {name: layers[name] for name, layer in surely[1].items() if layer.upper < low or layer.lower > high}
     note = f"The configurational temperature is {interval_text(*total)}; nominally it is {nominal:g}."
     if evidence.kinetic is not None:
         note += f" That of the momenta is {interval_text(*evidence.kinetic)}."
-    if total.upper < low or total.lower > high or off:
+    if surely[0].upper < low or surely[0].lower > high or off:
         verdict = "fail"
         if off:
             name = max(off, key=lambda name: abs(off[name].value - nominal))
@@ -163,11 +175,17 @@ def temperature(evidence: Evidence) -> Finding:
 
 
 def _worst(values: Float[np.ndarray, " chain"], choose: Callable[..., np.intp]) -> tuple[int, float] | None:
-    """Return the worst chain and its value, or None if no chain has one."""
-    if np.isnan(values).all():
+    """Return the worst chain and its value, first of all one whose value is not known; None if no chain has any."""
+    unknown = np.isnan(values)
+    if unknown.all():
         return None
-    chain = int(choose(values))
+    chain = int(np.argmax(unknown) if unknown.any() else choose(values))
     return chain, float(values[chain])
+
+
+def _unknown(what: str, chain: int) -> Look:
+    seen = f"the {what} of chain {chain} cannot be computed, that of others can"
+    return Look("inconclusive", np.nan, None, np.nan, seen, "see the claims finite and chains-move")
 
 
 def _capitalised(text: str) -> str:

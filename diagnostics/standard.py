@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
-from diagnostics import health, mixing
+from diagnostics import copies, health, mixing
 from diagnostics.claims import Claim, Finding
 from diagnostics.evidence import Evidence
 from diagnostics.trees import KINDS
@@ -65,6 +65,7 @@ HEALTH: dict[str, HealthClaim] = {
         HealthClaim(
             "weights-converge", "Chains agree in weight space up to their noise", mixing.weights_converge, required=False
         ),
+        HealthClaim(copies.CLAIM, "Symmetric copies are visited equally often", copies.copies_visited_equally, required=False),
     )
 }
 
@@ -93,12 +94,17 @@ def audit(
 def overall(findings: Iterable[Finding]) -> str:
     """Return what findings add up to: "fail" before "inconclusive" before "pass".
 
-    Health claims that are not required and hypotheses do not count; health claims that are not in `HEALTH` do. What is not
-    applicable does not count; an audit of nothing else is a pass.
+    Health claims that are not required and hypotheses do not count; health claims that are not in `HEALTH` do. In a run without
+    functions, averages of the weights themselves are what the draws are for, and the claim about those counts in the place of
+    the one about functions. What is not applicable does not count; an audit of nothing else is a pass.
     """
+    given = list(findings)
+    required = {name for name, claim in HEALTH.items() if claim.required}
+    if any((finding.claim, finding.verdict) == ("functions-converge", "not applicable") for finding in given):
+        required.add("weights-converge")
     verdicts = {
         finding.verdict
-        for finding in findings
-        if finding.kind == "health" and (finding.claim not in HEALTH or HEALTH[finding.claim].required)
+        for finding in given
+        if finding.kind == "health" and (finding.claim not in HEALTH or finding.claim in required)
     }
     return next((verdict for verdict in ("fail", "inconclusive") if verdict in verdicts), "pass")

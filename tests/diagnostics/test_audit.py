@@ -12,6 +12,7 @@ from diagnostics.standard import HEALTH, audit, overall
 from diagnostics.summary import TOTAL, summarise
 from diagnostics.trees import make_tree
 
+COPIES = "copies-visited-equally"  # simulated runs know of no symmetries; see test_symmetry_census
 REQUIRED = [name for name, claim in HEALTH.items() if claim.required]
 
 
@@ -29,7 +30,7 @@ def displace(arrays, chain, distance=1):
 
 def test_a_healthy_run_passes_everything(simulate):
     findings = audit(simulate.healthy_tree())
-    assert {finding.verdict for finding in findings} == {"pass"}
+    assert {finding.verdict for finding in findings if finding.claim != COPIES} == {"pass"}
     assert [finding.claim for finding in findings] == list(HEALTH)
     assert overall(findings) == "pass"
     assert all(finding.note.endswith(".") and "nan" not in finding.note for finding in findings)
@@ -73,7 +74,7 @@ def test_ordinary_rejections_pass(simulate):
         for group in ("posterior", "functions"):
             for values in arrays[group].values():
                 values[chain] = values[chain, kept]
-    assert set(verdicts(make_tree(**arrays)).values()) == {"pass"}
+    assert verdicts(make_tree(**arrays)) == dict.fromkeys(HEALTH, "pass") | {COPIES: "not applicable"}
 
 
 @pytest.mark.parametrize("num_draws", [400, 30])
@@ -141,6 +142,23 @@ def test_temperature_of_one_layer(simulate):
     assert "layer_1 furthest with 1.2" in finding.note
 
 
+def test_false_alarms_of_the_temperature_are_as_rare_as_those_of_other_claims():
+    """Exact draws of a small network; intervals of 95 % would have failed one run in forty."""
+    rng, sizes = np.random.default_rng(7), {"layer_0": 3, "layer_1": 2}
+    verdicts = []
+    for _ in range(300):
+        virial = np.stack([rng.chisquare(size, (4, 100)) for size in sizes.values()], -1)
+        tree = make_tree(
+            attrs={"kind": "mcmc", "task": "density"},
+            posterior={"layer_0.kernel": np.zeros((4, 100, 3)), "layer_1.kernel": np.zeros((4, 100, 2))},
+            sample_stats={"virial": virial},
+        )
+        verdicts.append(HEALTH["temperature"]({"run": tree}).verdict)
+    # At most 0.002 of 300: more than 4 have a probability below 0.001.
+    assert verdicts.count("fail") <= 4
+    assert verdicts.count("pass") > 240
+
+
 def test_temperature_of_too_few_draws_is_inconclusive(simulate):
     arrays = simulate.healthy_arrays(num_draws=6, num_chains=2)
     arrays["sample_stats"]["virial"] = 150 * np.random.default_rng(0).chisquare(1, (2, 6, 2)) / 2
@@ -161,6 +179,15 @@ def test_energy_negative_controls(simulate, name, change, words):
     finding = HEALTH["energy"]({"run": make_tree(**arrays)})
     assert finding.verdict == "fail"
     assert words in finding.note
+
+
+@pytest.mark.parametrize("name", ["energy", "acceptance_rate"])
+def test_a_chain_without_energies_is_not_left_out(simulate, name):
+    arrays = simulate.healthy_arrays()
+    arrays["sample_stats"][name][2, 7] = np.nan
+    finding = HEALTH["energy"]({"run": make_tree(**arrays)})
+    assert finding.verdict == "inconclusive"
+    assert "of chain 2 cannot be computed" in finding.note
 
 
 def test_energy_of_a_sampler_that_does_not_report_it(simulate):
@@ -222,6 +249,9 @@ def test_a_density_without_functions(simulate):
     result = {finding.claim: finding.verdict for finding in findings}
     assert result["enough-draws"] == result["functions-converge"] == "not applicable"
     assert overall(findings) == "pass"
+    for values in arrays["posterior"].values():
+        values[1] += 5  # what such a run is for are averages of these
+    assert overall(audit(make_tree(**arrays))) == "fail"
 
 
 def bad_trees(simulate):

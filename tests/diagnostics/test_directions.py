@@ -135,3 +135,13 @@ def test_null_directions_without_a_verdict():
     assert directions.null_finding(none, None).verdict == "not applicable"
     with pytest.raises(ValueError, match="8 features"):
         directions.null_spread(kernel, np.zeros((5, 1)), 1.0)
+
+
+def test_false_alarms_along_null_directions_are_rare():
+    """Exact draws, just enough for a verdict; intervals of 95 % would have failed one run in fifty."""
+    rng, verdicts = np.random.default_rng(8), []
+    for _ in range(500):
+        kernel = rng.normal(size=(4, 55, 2, 2))
+        verdicts.append(directions.null_finding(directions.null_spread(kernel, np.eye(2), 1.0), None).verdict)
+    assert verdicts.count("fail") <= 4  # of 500 at 0.001; more have a probability below 0.001
+    assert verdicts.count("pass") > 200

@@ -5,7 +5,7 @@ import pytest
 
 import diagnostics
 from diagnostics.copies import count_visits
-from diagnostics.units import copy_units
+from diagnostics.units import copy_units, to_json
 
 ARCHITECTURE = diagnostics.mlp_symmetries(["layer_0", "layer_1"], "tanh")
 BASE = {
@@ -91,3 +91,31 @@ def test_few_units_under_a_prior_that_tells_them_apart_are_found_out():
     labels = rng.choice(2, (4, 1000), p=[0.44, 0.56])
     assert count_visits("pair", labels, 2).p_value < 0.001
     assert count_visits("pair", rng.integers(2, size=(4, 1000)), 2).p_value > 0.001
+
+
+@pytest.mark.parametrize(("num_chains", "num_draws"), [(40, 100), (100, 60)])
+def test_many_short_chains_are_counted_whole(num_chains, num_draws):
+    labels = np.random.default_rng(5).integers(2, size=(num_chains, num_draws))
+    count = count_visits("pair", labels, 2)
+    assert count.p_value > 0.001
+    # Independent draws are worth their number; batch means know it to sqrt(2 / 60), twice.
+    assert count.effective == pytest.approx(labels.size, rel=2 * np.sqrt(2 / 60))
+
+
+def run_of(draws, **attrs):
+    attrs = {"kind": "mcmc", "task": "regression", "architecture": to_json(ARCHITECTURE)} | attrs
+    return diagnostics.make_tree(attrs=attrs, posterior=draws)
+
+
+def test_the_census_is_one_of_the_verdicts():
+    """A right sampler passes, a biased one fails, and neither decides whether an audit succeeds."""
+    rng, claim = np.random.default_rng(0), diagnostics.HEALTH["copies-visited-equally"]
+    assert not claim.required
+    for accept, verdict in (([1, 1, 1], "pass"), ([1, 1, 0.5], "fail")):
+        run = run_of(walk(rng, 4, 1500, 0.0, accept))
+        assert claim({"run": run}).verdict == verdict
+    assert "copies-visited-equally" in [finding.claim for finding in diagnostics.audit(run)]
+    assert claim({"run": run_of(walk(rng, 2, 40, 0.0, [1, 1, 1]), architecture="")}).verdict == "not applicable"
+    broken = walk(rng, 2, 40, 0.0, [1, 1, 1])
+    broken["layer_0.bias"][0, 3] = np.nan
+    assert claim({"run": run_of(broken)}).verdict == "inconclusive"
