@@ -11,6 +11,7 @@ from jaxtyping import Float
 
 from diagnostics.claims import Finding, percent
 from diagnostics.convergence import ess_within, mcse_mean, rhat
+from diagnostics.health import MAX_DIVERGENT
 from diagnostics.learning.bias import PredictedBias
 from diagnostics.learning.draws import LossDraws
 from diagnostics.learning.estimators import (
@@ -36,6 +37,8 @@ MAX_RHAT = 1.05
 # Of a chain: the means of half-chains then vary so much that converged chains have an R-hat of 1.02, and more by chance.
 MIN_ESS = 50
 MAX_RELATIVE_ERROR = 0.1
+# A baseline is right where one that is wrong by the size of the estimate, or by what a direction adds, would have been seen.
+ONE_DIRECTION = 0.5
 # A localiser weaker by a factor e would change the estimate by this share; on one direction that is n beta h = 9 localisers.
 MAX_SENSITIVITY = 0.1
 # epsilon a: along a direction of precision a SGLD's variance is twice too large; at 4 it diverges.
@@ -169,7 +172,7 @@ def _minimum(d: LossDraws, sampling: Sampling, forms: dict[str, Coefficient]) ->
     if abs(difference) > max(STANDARD_ERRORS * error, MAX_DISAGREEMENT * abs(free)):
         note = f"Not a minimum, or a wrong baseline: {note}"
         return _finding(name, "fail", difference, note, bound=MAX_DISAGREEMENT * abs(free))
-    if STANDARD_ERRORS * error > max(1.0, 2 * abs(free)):
+    if STANDARD_ERRORS * error > max(ONE_DIRECTION, abs(free)):
         return _finding(name, "inconclusive", difference, f"Too few draws to tell: {note}", bound=MAX_DISAGREEMENT * abs(free))
     return _finding(name, "pass", difference, note, bound=MAX_DISAGREEMENT * abs(free))
 
@@ -213,7 +216,7 @@ def _step(d: LossDraws, sampling: Sampling, forms: dict[str, Coefficient]) -> Fi
     if sampling.step_size is None:
         share = sampling.num_divergent / sampling.num_steps
         note = f"The sampler accepts and rejects; {sampling.num_divergent} of {sampling.num_steps} steps diverged."
-        return _finding(name, "fail" if share > MAX_BIAS else "pass", share, note, bound=MAX_BIAS)
+        return _finding(name, "fail" if share > MAX_DIVERGENT else "pass", share, note, bound=MAX_DIVERGENT)
     product = math.nan if sampling.precisions is None else sampling.step_size * _largest(sampling.precisions)
     if product >= HOT_STEP:
         note = (

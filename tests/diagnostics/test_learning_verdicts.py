@@ -171,3 +171,10 @@ def test_parameters_without_influence_have_no_verdict_and_no_error():
     assert found["learning coefficient"].value == 0
     assert found["convergence"].verdict == "inconclusive"
     assert "never change" in found["convergence"].note
+
+
+def test_a_baseline_that_nobody_could_find_wrong_is_not_found_right():
+    """Off by the estimate itself, at errors of half of it: the draws are too few, and that is the verdict."""
+    found = verdicts(draws(num_draws=10, chains=2, baseline=BASELINE - 0.02))
+    assert found["minimum"].verdict == "inconclusive"
+    assert found["minimum"].note.startswith("Too few draws")
