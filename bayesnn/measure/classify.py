@@ -50,11 +50,14 @@ class Reference(NamedTuple):
         minima: Ends of the flows that came to a minimum.
         nearest: [i, j, d] that copy of minimum i which is nearest to minimum j.
         number: [minimum] of distinct minima, from 0.
+        unseen: Estimated probability that another draw lies over none of them: the share of draws that are alone over theirs, or
+            below which no flow came to its end (Good 1953).
     """
 
     minima: Minima
     nearest: Float[np.ndarray, "minimum minimum d"]
     number: Int[np.ndarray, " minimum"]
+    unseen: float
 
 
 def by_functions(posterior: Posterior, pilot: Position, num_regions: int, seed: int) -> Classifier:
@@ -125,7 +128,11 @@ def by_minima(posterior: Posterior, pilot: Position) -> tuple[Classifier, Refere
         return regions[np.argmin(energies, 0)]
 
     count = int(regions.max()) + 1
-    return Classifier(f"{count} regions of {len(first)} minima", count, label), Reference(minima, nearest, regions), heights
+    return (
+        Classifier(f"{count} regions of {len(first)} minima", count, label),
+        Reference(minima, nearest, regions, reference.unseen),
+        heights,
+    )
 
 
 def by_own(source: str, num_regions: int) -> Classifier:
@@ -159,7 +166,9 @@ def find_minima(posterior: Posterior, positions: Position) -> Reference:
     at = [jax.tree.map(lambda x, i=place: x[i], minima.position) for place in range(count)]
     nearest = np.stack([copies_near(posterior, minima.position, one) for one in at], 1)
     step = nearest - nearest[np.arange(count), np.arange(count)]
-    return Reference(minima, nearest, same_minimum(step, minima.log_density, minima.hessian))
+    number = same_minimum(step, minima.log_density, minima.hessian)
+    alone = np.sum(np.bincount(number) == 1) + np.sum(~found.is_minimum)
+    return Reference(minima, nearest, number, float(alone / len(found.is_minimum)))
 
 
 def copies_near(posterior: Posterior, positions: Position, reference: Position) -> Float[np.ndarray, "draw d"]:

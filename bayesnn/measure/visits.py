@@ -1,7 +1,8 @@
 """Are the regions of a run's posterior visited in proportion to their mass? What `bayesnn measure FOLDER basins` does.
 
-The regions are fixed on a pilot run of tempered SMC, which is used for nothing else. Their masses come from further systems of
-particles, from ladders of replicas and, if asked for, from nested sampling, none of which knows anything of the run.
+The regions are fixed on a pilot run of tempered SMC. Their masses come from further systems of particles, from ladders of
+replicas, from nested sampling if asked for, and from Laplace's method at the pilot's minima where it applies. None of these knows
+anything of the run.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from bayesnn.measure.basins import Basins
 from bayesnn.measure.classify import Classifier, Reference, by_functions, by_minima, by_own, find_minima
 from bayesnn.measure.evidence import evidence_table, methods_agree, posterior_of, sample_particles, take_roads
 from bayesnn.measure.gradient_flow import MAX_WEIGHTS
+from bayesnn.measure.laplace import Laplace, laplace_masses
 from bayesnn.measure.problem import problem_of
 from bayesnn.measure.tempered import Particles, Roads
 from bayesnn.posteriors import Posterior
@@ -31,8 +33,9 @@ from diagnostics.regions import Masses
 from samplers.types import Position
 
 PILOT_SYSTEMS = 4  # of particles: regions must be found, not weighed
-PRIOR_DRAWS = 1000  # for the volume of a region under the prior, to 1.6 % or better
+PRIOR_DRAWS = 1000  # for the volume of a region under the prior, to 1.6 % or better, where labels cost no flow
 BLOCK = 32  # draws whose test likelihoods are computed at a time
+NOT_OF_MINIMA = Laplace(None, "the regions are not made of minima", xr.Dataset())
 
 
 class Draws(NamedTuple):
@@ -57,8 +60,9 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
         (`log_predictive` of test targets by region, nats, where the run keeps them); `particles` (`label`, `log_weight`) and
         `replicas` (`label`, `log_likelihood` on all training data, untempered), the draws that weigh the regions;
         `classifier` (`mean`, `scale`, `centre`, of clusters of functions: what `label_run` needs); `minima` (below draws of the
-        run: `log_density`, `number`; with `--regions minima` also `barrier` between the minima that made the regions and
-        `reference_region`); and `evidence`. Attributes `minima_per_100_draws`, NaN if unknown, and `classifier`. Findings:
+        run: `log_density`, `number`; with `--regions minima` also `barrier` between the minima that made the regions,
+        `reference_region`, and what Laplace's method says of each, see `bayesnn.measure.laplace`); and `evidence`. Attributes
+        `minima_per_100_draws`, NaN if unknown, `classifier`, and `laplace`, why it weighs no region, empty if it does. Findings:
         `regions-mix`, `regions-visited-by-mass`, `light-regions-over-visited`, `predictions-robust-to-region-weights` and
         `evidence-methods-agree`.
 
@@ -71,27 +75,22 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
     num_chains, num_draws = next(iter(draws.values())).shape[:2]
     if num_chains < 2 or num_draws < 2:
         raise UsageError(f"shares of visits need chains with a history, 8 of them or more; got {num_chains} of {num_draws} draws")
-    pilot_key, choice_key, masses_key, prior_key = jax.random.split(jax.random.key(settings.seed), 4)
+    pilot_key, choice_key, masses_key, prior_key, laplace_key = jax.random.split(jax.random.key(settings.seed), 5)
 
     with console.status("minima below draws of the run"):
         minima = _count_minima(posterior, draws, settings.minima)
     with console.status("pilot: particles on which the regions are fixed"):
         pilot = _drawn(choice_key, sample_particles(pilot_key, problem, settings, PILOT_SYSTEMS))
-        classifier, references = _classifier(posterior, pilot, settings)
+        classifier, laplace, references = _classifier(laplace_key, posterior, pilot, settings)
     roads = take_roads(masses_key, problem, settings, console)
     with console.status("labels"):
         step = max(1, num_draws // settings.labelled) if settings.regions == "minima" else 1
         kept = np.arange(num_draws)[::step]
         visits = _labelled(classifier, jax.tree.map(lambda x: x[:, kept], posterior.unflatten(draws)), None)
         some = _thinned(roads, settings)
-        found = _labelled(classifier, some.particles.position, some.particles.log_weights)
-        replicas = _labelled(classifier, some.ladders.position, None)
-        masses = _masses(found, replicas, roads.particles.log_evidence, classifier.num_regions)
-        if some.nested is not None:
-            third = _labelled(classifier, some.nested.position, some.nested.log_weights)
-            masses.append(_weighted("nested sampling", third, some.nested.log_evidence, classifier.num_regions))
-        prior = posterior.init(prior_key, PRIOR_DRAWS // step, "prior")
-        volume = np.bincount(classifier.label(prior), minlength=classifier.num_regions) / (PRIOR_DRAWS // step)
+        found, replicas, masses = _weighed(classifier, some)
+        masses += [] if laplace.masses is None else [laplace.masses]
+        volume = _prior_volume(prior_key, posterior, classifier, settings)
         log_predictive = _log_predictive(posterior, run.tree, kept, visits, (found, replicas), classifier.num_regions)
     evidence = evidence_table(roads, float(problem.tempering.likelihood_temperature))
     groups = {
@@ -104,8 +103,14 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
         "evidence": evidence,
     }
     tree = xr.DataTree.from_dict({name: group for name, group in groups.items() if group.data_vars})
-    tree.attrs = {"minima_per_100_draws": minima.attrs["per_100_draws"], "classifier": classifier.description}
+    tree.attrs = {
+        "minima_per_100_draws": minima.attrs["per_100_draws"],
+        "classifier": classifier.description,
+        "laplace": laplace.reason,
+    }
     console.print(_minima_line(minima), markup=False, soft_wrap=True)
+    if laplace.reason:
+        console.print(f"Laplace's method weighs no region: {laplace.reason}.", markup=False, soft_wrap=True)
     return tree, _findings(visits.labels, masses, log_predictive, evidence)
 
 
@@ -151,19 +156,22 @@ def _minima_line(minima: xr.Dataset) -> str:
     )
 
 
-def _classifier(posterior: Posterior, pilot: Position, settings: Basins) -> tuple[Classifier, xr.Dataset]:
-    """Return the classifier that was asked for, and the reference minima that it rests on, if any."""
+def _classifier(
+    key: Key[Array, ""], posterior: Posterior, pilot: Position, settings: Basins
+) -> tuple[Classifier, Laplace, xr.Dataset]:
+    """Return the classifier that was asked for, the masses by the minima that it rests on, and these, if any."""
     if settings.regions == "functions":
-        return by_functions(posterior, pilot, settings.num_regions, settings.seed), xr.Dataset()
+        return by_functions(posterior, pilot, settings.num_regions, settings.seed), NOT_OF_MINIMA, xr.Dataset()
     if settings.regions != "minima":
-        return by_own(settings.regions, settings.num_regions), xr.Dataset()
+        return by_own(settings.regions, settings.num_regions), NOT_OF_MINIMA, xr.Dataset()
     classifier, reference, heights = by_minima(posterior, jax.tree.map(lambda x: x[: settings.minima], pilot))
     if classifier.num_regions < 2:
         raise UsageError(
             f"all {len(heights)} minima below the pilot draws are joined by barriers below {regions.LOWEST_BARRIER:g} nats: one "
             "region, and nothing to weigh; take --regions functions"
         )
-    return classifier, _reference_table(reference, heights)
+    laplace = laplace_masses(key, posterior, reference, classifier.num_regions)
+    return classifier, laplace, xr.merge([_reference_table(reference, heights), laplace.minima])
 
 
 def _reference_table(reference: Reference, heights: Float[np.ndarray, "minimum minimum"]) -> xr.Dataset:
@@ -213,15 +221,29 @@ def _some(particles: Particles, settings: Basins) -> Particles:
     )
 
 
-def _masses(found: Draws, replicas: Draws, log_evidence: Float[np.ndarray, " system"], count: int) -> list[Masses]:
-    return [
-        _weighted("tempered SMC", found, log_evidence, count),
-        regions.masses_from_systems("parallel tempering", regions.visit_shares(replicas.labels, count)),
-    ]
+def _prior_volume(
+    key: Key[Array, ""], posterior: Posterior, classifier: Classifier, settings: Basins
+) -> Float[np.ndarray, " region"]:
+    """Return the share of prior draws in each region; of fewer where each costs a flow."""
+    count = settings.systems * settings.labelled if settings.regions == "minima" else PRIOR_DRAWS
+    labels = classifier.label(posterior.init(key, count, "prior"))
+    return np.bincount(labels, minlength=classifier.num_regions) / count
 
 
-def _weighted(method: str, draws: Draws, log_evidence: Float[np.ndarray, " system"], count: int) -> Masses:
-    return regions.masses_from_weights(method, draws.labels, draws.log_weights, log_evidence, count)
+def _weighed(classifier: Classifier, roads: Roads) -> tuple[Draws, Draws, list[Masses]]:
+    """Label the draws of all roads; return particles, replicas, and the masses by each road."""
+    count = classifier.num_regions
+
+    def weighted(method: str, particles: Particles) -> tuple[Draws, Masses]:
+        draws = _labelled(classifier, particles.position, particles.log_weights)
+        return draws, regions.masses_from_weights(method, draws.labels, draws.log_weights, particles.log_evidence, count)
+
+    found, by_particles = weighted("tempered SMC", roads.particles)
+    replicas = _labelled(classifier, roads.ladders.position, None)
+    masses = [by_particles, regions.masses_from_systems("parallel tempering", regions.visit_shares(replicas.labels, count))]
+    if roads.nested is not None:
+        masses.append(weighted("nested sampling", roads.nested)[1])
+    return found, replicas, masses
 
 
 def _road_tables(found: Draws, replicas: Draws, log_likelihood: Float[np.ndarray, "ladder replica"]) -> dict[str, xr.Dataset]:
