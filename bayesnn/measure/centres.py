@@ -47,11 +47,13 @@ def measure_centres(run: LoadedRun, settings: LLC, console: Console) -> tuple[xr
         findings += [dataclasses.replace(finding, claim=name + finding.claim) for finding in verdicts]
     tree = xr.DataTree(children={f"centre_{index}": group for index, group in enumerate(groups)})
     tree.attrs = {"examples": settings.examples, "parameters": settings.parameters}
-    if (spread := run_fluctuation(posterior, run.tree["posterior"].to_dataset())) is not None:
-        tree["fluctuation"] = xr.DataTree(xr.Dataset(spread._asdict()))
+    spread, left_out = run_fluctuation(posterior, run.tree["posterior"].to_dataset())
+    if spread is not None:
+        tree["fluctuation"] = xr.DataTree(xr.Dataset(spread._asdict(), attrs={"chains_left_out": left_out}))
         nu, deviation = spread.singular_fluctuation, spread.singular_fluctuation_error
         console.print(
             f"the run's own draws: singular fluctuation {nu:.4g} +- {deviation:.2g}, WAIC {spread.waic:.5g} nats an example"
+            + (f"; chains left out, being not finite: {left_out}" if left_out else "")
         )
     return tree, findings
 
@@ -80,10 +82,20 @@ def _measure_at(
             mask=mask,
         )
         tree["resamples"] = xr.DataTree(xr.Dataset({name: ("resample", values) for name, values in forms.items()}))
-        words = ", ".join(f"{name.replace('_', '-')} {np.nanstd(values, ddof=1):.2g}" for name, values in forms.items())
-        note = f"{findings[0].note} Errors over {settings.resamples} data sets drawn again: {words}."
+        note = f"{findings[0].note} {_errors_over_data(forms, settings.resamples)}"
         findings = [dataclasses.replace(findings[0], note=note), *findings[1:]]
     return tree, findings
+
+
+def _errors_over_data(forms: dict[str, np.ndarray], num_resamples: int) -> str:
+    """Say how estimates differ between data sets drawn again, and how many of these gave none."""
+    found = {name: values[np.isfinite(values)] for name, values in forms.items()}
+    num_lost = num_resamples - min(map(len, found.values()), default=0)
+    lost = f" On {num_lost} of them all chains were lost, and these do not count." if num_lost else ""
+    if num_resamples - num_lost < 2:
+        return f"There is no error over data.{lost.replace('them', f'{num_resamples} data sets drawn again')}"
+    words = ", ".join(f"{name.replace('_', '-')} {values.std(ddof=1):.2g}" for name, values in found.items())
+    return f"Errors over {num_resamples} data sets drawn again: {words}.{lost}"
 
 
 def _best_draws(run: LoadedRun, posterior: Posterior, count: int) -> list[PyTree]:

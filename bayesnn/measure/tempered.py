@@ -171,14 +171,16 @@ def evidence_of_particles(particles: Particles) -> Evidence:
 def evidence_of_ladders(ladders: Ladders, likelihood_temperature: float = 1.0) -> dict[str, Evidence]:
     """Return the log evidence by stepping stones and by thermodynamic integration, from the spread of the ladders.
 
+    Evidences by stepping stones, each unbiased, are averaged: the mean of their logarithms would be low by half their variance.
+
     Args:
         ladders: Four or more.
         likelihood_temperature: Of the posterior, times its temperature.
     """
-    methods = {"stepping stone": samplers.stepping_stone, "thermodynamic integration": samplers.thermodynamic_integration}
     tempered = np.asarray(ladders.log_likelihood, float)[:, None] / likelihood_temperature
-    found = {}
-    for name, method in methods.items():
-        values = np.array([method(betas, rows).log_evidence for betas, rows in zip(ladders.betas, tempered, strict=True)])
-        found[name] = Evidence(float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values))))
-    return found
+    stones, integrals = (
+        np.array([method(betas, rows).log_evidence for betas, rows in zip(ladders.betas, tempered, strict=True)])
+        for method in (samplers.stepping_stone, samplers.thermodynamic_integration)
+    )
+    integral = Evidence(float(integrals.mean()), float(integrals.std(ddof=1) / np.sqrt(len(integrals))))
+    return {"stepping stone": samplers.mean_evidence(stones), "thermodynamic integration": integral}

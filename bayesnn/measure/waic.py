@@ -9,13 +9,14 @@ import numpy as np
 
 from bayesnn.posteriors import Posterior
 from bayesnn.predict import DRAW_BLOCK
+from diagnostics.convergence import MIN_DRAWS
 from diagnostics.learning import Fluctuation, fluctuation
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def run_fluctuation(posterior: Posterior, weights: xr.Dataset) -> Fluctuation | None:
+def run_fluctuation(posterior: Posterior, weights: xr.Dataset) -> tuple[Fluctuation | None, int]:
     """Compute WAIC and the singular fluctuation from the log likelihoods of all training examples at all draws.
 
     Args:
@@ -23,8 +24,8 @@ def run_fluctuation(posterior: Posterior, weights: xr.Dataset) -> Fluctuation | 
         weights: Group `posterior` of its tree.
 
     Returns:
-        In the units of the likelihood, standardised targets, at the inverse temperature of the run's likelihood. Chains with a
-        draw that is not finite are left out; None when none is left, or draws are too few.
+        In the units of the likelihood, standardised targets, at the inverse temperature of the run's likelihood; None when no
+        chain is left, or draws are too few. And the number of chains left out, for a draw that is not finite.
     """
     target, batch = posterior.target, posterior.batch
     evaluate = jax.jit(
@@ -40,8 +41,9 @@ def run_fluctuation(posterior: Posterior, weights: xr.Dataset) -> Fluctuation | 
         values = np.concatenate(blocks)
         if np.isfinite(values).all():
             chains.append(values)
-    if not chains or len(chains[0]) < 4:
-        return None
+    left_out = weights.sizes["chain"] - len(chains)
+    if not chains or len(chains[0]) < MIN_DRAWS:
+        return None, left_out
     tempering = posterior.tempering
     beta = 1 / float(tempering.temperature * tempering.likelihood_temperature)
-    return fluctuation(np.stack(chains), inverse_temperature=beta)
+    return fluctuation(np.stack(chains), inverse_temperature=beta), left_out

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from bayesnn import measure
+from bayesnn.measure.centres import _errors_over_data
 from bayesnn.measure.store import read_measure
 from bayesnn.run_folder import RunFolder
 from tests.bayesnn.conftest import command
@@ -55,6 +56,29 @@ def test_the_fluctuation_is_of_the_runs_own_draws(measured):
             position = posterior.unflatten({name: place[name].values for name in place.data_vars})
             likelihoods.append(posterior.target.log_likelihood(position, posterior.batch.data, posterior.batch.constants))
     assert float(found["functional_variance"]) == pytest.approx(np.var(likelihoods, axis=0, ddof=1).sum(), rel=1e-3)  # float32
+
+
+def test_chains_that_are_not_finite_are_left_out_and_counted(measured):
+    from bayesnn.build import build_posterior
+    from bayesnn.load import read_tree
+    from bayesnn.measure.waic import run_fluctuation
+
+    assert read_measure(measured, "llc").tree["fluctuation"].attrs == {"chains_left_out": 0}
+    posterior, weights = build_posterior(measured.config), read_tree(measured)["posterior"].to_dataset()
+    alone, _ = run_fluctuation(posterior, weights.isel(chain=[1]))
+    weights["layer_0.bias"].values[0, 7] = np.nan
+    assert run_fluctuation(posterior, weights) == (alone, 1)
+    weights["layer_0.bias"].values[1, 7] = np.nan
+    assert run_fluctuation(posterior, weights) == (None, 2)
+
+
+def test_data_sets_that_lost_all_chains_are_counted():
+    forms = {"mean": np.array([1.0, np.nan, 2.0]), "variance": np.array([1.0, np.nan, 3.0])}
+    words = _errors_over_data(forms, 3)
+    assert "mean 0.71, variance 1.4" in words
+    assert "On 1 of them all chains were lost" in words
+    assert _errors_over_data({name: values[:2] for name, values in forms.items()}, 2).startswith("There is no error over data.")
+    assert _errors_over_data({}, 2).startswith("There is no error over data. On 2 of 2")
 
 
 def read_best(folder):
