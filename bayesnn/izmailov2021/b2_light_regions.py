@@ -6,8 +6,8 @@ their masses by further tempered SMC and by parallel tempering (`bayesnn measure
 Compared: visits a unit of mass by one method go as a power of the mass by the other; whole chains are resampled, and the masses
 moved by their errors. One estimate in both roles would find the effect in pure noise.
 
-Decides: supported if the interval of the power lies below 0 (light regions over-visited), contradicted if above -0.1;
-inconclusive otherwise, and where the regions' masses do not span a factor of 2.
+Decides: supported if the interval of the power lies below 0 (light regions over-visited, however little); else contradicted if
+it lies above -0.1; inconclusive otherwise, and where the regions' masses do not span a factor of 2.
 """
 
 from __future__ import annotations

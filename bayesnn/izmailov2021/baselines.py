@@ -1,8 +1,8 @@
 """Other ways to a posterior, on the same network, prior and data: what C6 and the fidelity table hold against HMC.
 
 Budgets: SGD's steps are the unit, on minibatches of its size. SWAG, variational inference, Laplace and dropout are fitted for as
-many; SG-MCMC chains run ten times as long, as they must also wander, and cyclical ones have a cycle for every draw. The report
-gives gradients and seconds of each.
+many; SG-MCMC chains run ten times as long, as they must also wander, and cyclical ones have a cycle for every draw. The report's
+table of runs gives gradients and seconds of each.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from bayesnn.config import (
     Laplace,
     MCDropout,
     MeanFieldVI,
+    ResNet,
     RunConfig,
     WarmUp,
 )
@@ -57,6 +58,17 @@ def baselines(world: World, seeds: int) -> dict[str, RunConfig]:
         "linearised Laplace": world.vary(
             sampler=Laplace(structure="last-layer", linearised=True, batch_size=size), chains=1, **fit
         ),
-        "MC dropout": world.vary(sampler=MCDropout(batch_size=size), chains=1, **fit),
+        "MC dropout": world.vary(sampler=MCDropout(batch_size=size, kernels=dropped(world)), chains=1, **fit),
         "MCLMC": world.vary(sampler=MCLMC(), warmup=WarmUp(steps=1000), chains=CHAINS, start="model", draws=200, thin=25),
     }
+
+
+def dropped(world: World) -> tuple[str, ...]:
+    """Return the kernels that units under dropout feed, where they are not found by themselves.
+
+    In a residual network they lie between the two convolutions of every block, as in Zagoruyko & Komodakis 2016, arXiv
+    1605.07146, section 2.4.
+    """
+    model = world.posterior.model
+    blocks = range((model.depth - 2) // 2) if isinstance(model, ResNet) else ()
+    return tuple(f"blocks.{block}.second.conv.kernel" for block in blocks)

@@ -6,8 +6,10 @@ initialisations. The solutions one by one are *SGD*; their mixture is the *deep 
 Compared: log density of the test targets, nats a point; beside it accuracy, or squared error. With one split the interval
 resamples test points, shared by both methods, and seeds of SGD; with several it is that of the mean over splits.
 
-Decides: supported if HMC gains over SGD and over the ensemble, both intervals above zero; contradicted if either lies below;
-inconclusive where the chains of HMC disagree in function space, for then it is not the posterior that predicts.
+Decides: supported if HMC gains over SGD and over the ensemble, both intervals above zero; contradicted if either lies below, and
+the chains of HMC are shown to agree in function space. Fewer draws of a posterior predict worse than more of them do: short
+chains may support the statement, and cannot contradict it. Inconclusive where chains disagree, for then it is not the posterior
+that predicts.
 """
 
 from __future__ import annotations
@@ -88,10 +90,13 @@ def judge(world: str, labels: list[str]) -> Judge:
         settled = [functions_converge(Evidence(trees[f"{label}-hmc"])) for label in labels]
         verdict = conjunction(superiority(one) for one in gains.values())
         note = " ".join(gain_sentence(f"HMC over {rival}", one) for rival, one in gains.items())
-        unsettled = [one for one in settled if one.verdict == "fail"]
-        if unsettled:
-            verdict = "inconclusive"
-            note += f" But the chains of HMC do not agree ({len(unsettled)} of {len(labels)} runs): {unsettled[0].note}"
+        apart = [one for one in settled if one.verdict == "fail"]
+        unknown = [one for one in settled if one.verdict != "pass"] if verdict == "contradicted" else []
+        if apart or unknown:
+            verdict, words = "inconclusive", "do not agree" if apart else "are not known to agree"
+            note += (
+                f" But the chains of HMC {words} ({len(apart or unknown)} of {len(labels)} runs): {(apart or unknown)[0].note}"
+            )
         weakest = min(gains.values(), key=lambda one: one.value)
         return Judgement(hypothesis(f"C1 {world}", verdict, weakest, note, bound=0.0), exhibits)
 

@@ -1,9 +1,10 @@
 """C2: one long chain represents the posterior about as well as several shorter ones.
 
-Run: the reference chains, and one chain with as many gradients as all of them together, their warm-ups included: what the others
-spend on warming up once more, it spends on draws.
+Run: the reference chains, and one chain with as many steps as all of them together, their warm-ups included: what the others
+spend on warming up once more, it spends on draws. Each finds its own step size; the note tells the gradients of both.
 
-Compared: log density of the test targets, nats a point, on the same points.
+Compared: log density of the test targets, nats a point, on the same points. The interval resamples the points; what another long
+chain would have given is at most as far off as the shorter chains one by one, which stand beside it.
 
 Decides: supported if the interval of the difference lies within the margin of 0.01 nats; contradicted if it lies beyond.
 """
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 import xarray as xr
 
 from bayesnn.izmailov2021.scales import Scale
+from bayesnn.notation import number
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
 from diagnostics.hypotheses import MARGIN, equivalence, gain_sentence, hypothesis, paired_gain, point_scores
 
@@ -35,7 +37,11 @@ def judge(trees: Mapping[str, xr.DataTree]) -> Judgement:
     long, several = point_scores(trees["long"])["log_score"], point_scores(trees["several"])["log_score"]
     gain = paired_gain(long, several)
     chains = point_scores(trees["several"], by_chain=True)["log_score"]
-    note = gain_sentence("The long chain over the several, at equal gradients", gain)
+    spent = [number(trees[name].attrs.get("gradients")) for name in ("long", "several")]
+    note = (
+        f"{gain_sentence('The long chain over the several', gain)} Its draws took {spent[0]} gradients, theirs {spent[1]} and "
+        "their warm-ups more."
+    )
     rows = {"one long chain": gain} | {
         f"chain {index} alone": paired_gain(one[None], several) for index, one in enumerate(chains)
     }

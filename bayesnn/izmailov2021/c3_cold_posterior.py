@@ -8,7 +8,9 @@ Compared: log density of the test targets at each temperature with that at T = 1
 hold together (Bonferroni). Which temperature is best is told with how often it wins when the test points are resampled.
 
 Decides: without augmentation, supported if no temperature gains 0.01 nats or more, contradicted if one below 1 gains more than
-that. With augmentation, supported if a temperature below 1 gains more than 0.01 nats, contradicted if none gains that much.
+that. With augmentation, supported if a temperature below 1 gains more than 0.01 nats, contradicted if none gains that much. The
+intervals are of these very draws: whether those at each temperature are enough is for the audits of the runs, which the report
+tells.
 """
 
 from __future__ import annotations

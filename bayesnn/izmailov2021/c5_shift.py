@@ -4,7 +4,8 @@ Run: the posterior by HMC and SGD solutions, both on images; and HMC under a pri
 training inputs do not vary (EmpCov: the inputs' empirical covariance in the first layer).
 
 Compared: log density of the labels of corrupted test images at intensity 5, nats a point, averaged over the corruptions; the
-interval resamples corruptions, points and seeds of SGD. By corruption and intensity beside it.
+interval resamples corruptions, points and seeds of SGD. By corruption and intensity beside it, and on clean inputs, where a
+loss has other causes than shift.
 
 Decides: *null* is supported if HMC's weights along input directions without training data have the prior's spread; *shift* is
 supported if HMC loses to SGD at intensity 5, and contradicted if it gains; *mechanism* is supported if the EmpCov prior gains
@@ -48,7 +49,7 @@ def plan(scale: Scale) -> Hypothesis:
         "empcov": world.vary(prior=EmpiricalCovariancePrior(scale=world.prior_scale)),
     }
     runs = {
-        name: Planned(config, {**SHIFT, **(DIRECTIONS if name == "hmc" else {})}, measure_seconds=20.0)
+        name: Planned(config, {**SHIFT, **(DIRECTIONS if name == "hmc" else {})}, measure_seconds=5.0)
         for name, config in configs.items()
     }
     claims = {"C5 shift": judge_shift, "C5 null": judge_null, "C5 mechanism": judge_mechanism}
@@ -66,8 +67,11 @@ def judge_shift(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Ask whether HMC loses to SGD on corrupted inputs."""
     hmc, sgd = trees["hmc"]["shift"].to_dataset(), trees["sgd"]["shift"].to_dataset()
     loss = negated(gain_at_worst(hmc, sgd, by_chain=True))
-    note = gain_sentence("SGD over HMC at the highest intensity", loss)
     rows = by_intensity(hmc, sgd, by_chain=True) | by_corruption(hmc, sgd, by_chain=True)
+    note = " ".join(
+        gain_sentence(what, one)
+        for what, one in (("SGD over HMC at the highest intensity", loss), ("On clean inputs", negated(rows[CLEAN])))
+    )
     exhibit = Exhibit("Log density gained by HMC over SGD; left of zero SGD predicts better.", "nats a point", rows)
     return Judgement(hypothesis("C5 shift", superiority(loss), loss, note, 0.0), (exhibit,))
 

@@ -1,15 +1,24 @@
 """Each hypothesis in a planted world where it holds, in one where it does not, and where nobody can tell."""
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
 
+from bayesnn import models
 from bayesnn.izmailov2021 import c1_beats_sgd, c2_one_long_chain, c3_cold_posterior, c4_priors, c5_shift, c6_fidelity, f2_rhat
+from bayesnn.izmailov2021.baselines import baselines
 from bayesnn.izmailov2021.suite import SCALES, suite
+from diagnostics.claims import Finding
 from diagnostics.hypotheses import paired_gain
 from tests.bayesnn.planted import NUM_POINTS, predictions
 
 GOOD, SAME, BAD = 2.5, 2.0, 1.5  # log odds: log scores then differ by about 0.05 nats a point
+
+
+def unclear(skill: float = SAME) -> xr.DataTree:
+    """Return one noisy network, whose noise costs about 0.012 nats a point, give or take 0.009: the margin lies between."""
+    return predictions(skill, chains=1, draws=1, noise=0.5, seed=5)
 
 
 def verdicts(judge, worlds):
@@ -18,10 +27,17 @@ def verdicts(judge, worlds):
 
 def test_c1():
     judge = c1_beats_sgd.judge("w", ["w"])
-    worlds = [
-        {"w-hmc": predictions(skill), "w-sgd": predictions(SAME, chains=10, draws=1, seed=3)} for skill in (GOOD, BAD, SAME)
-    ]
+    sgd = predictions(SAME, chains=10, draws=1, seed=3)
+    worlds = [{"w-hmc": predictions(skill, draws=200), "w-sgd": sgd} for skill in (GOOD, BAD, SAME)]
     assert verdicts(judge, worlds) == ["supported", "contradicted", "inconclusive"]
+
+
+def test_c1_can_be_supported_by_short_chains_and_not_contradicted():
+    judge = c1_beats_sgd.judge("w", ["w"])
+    sgd = predictions(SAME, chains=10, draws=1, seed=3)
+    good, bad = (judge({"w-hmc": predictions(skill, draws=20), "w-sgd": sgd}).finding for skill in (GOOD, BAD))
+    assert (good.verdict, bad.verdict) == ("supported", "inconclusive")
+    assert "are not known to agree" in bad.note
 
 
 def test_c1_needs_to_beat_the_ensemble_too():
@@ -34,10 +50,13 @@ def test_c1_needs_to_beat_the_ensemble_too():
 
 
 def test_c2():
-    worlds = [{"long": predictions(skill, chains=1, draws=80, seed=5), "several": predictions(SAME)} for skill in (SAME, BAD)]
-    assert verdicts(c2_one_long_chain.judge, worlds) == ["supported", "contradicted"]
-    few = {"long": predictions(SAME, chains=1, draws=1, noise=1.0, seed=5), "several": predictions(SAME)}
-    assert c2_one_long_chain.judge(few).finding.verdict != "supported"
+    long = [*(predictions(skill, chains=1, draws=80, seed=5) for skill in (SAME, BAD)), unclear()]
+    worlds = [{"long": one, "several": predictions(SAME)} for one in long]
+    assert verdicts(c2_one_long_chain.judge, worlds) == ["supported", "contradicted", "inconclusive"]
+    for name, gradients in (("long", 101_352), ("several", 84_336.0)):
+        worlds[0][name].attrs["gradients"] = gradients
+    note = c2_one_long_chain.judge(worlds[0]).finding.note
+    assert "Its draws took 101,352 gradients, theirs 84,336 and their warm-ups more." in note
 
 
 def test_c3_without_augmentation():
@@ -60,10 +79,11 @@ def test_c4():
     def judge(trees):
         return c4_priors.judge(trees, claim="C4 scale", names=names)
 
-    def world(skill):
-        return {"reference": predictions(SAME), "a": predictions(SAME, seed=7), "b": predictions(skill, seed=8)}
+    def world(other):
+        return {"reference": predictions(SAME), "a": predictions(SAME, seed=7), "b": other}
 
-    assert verdicts(judge, [world(SAME), world(BAD)]) == ["supported", "contradicted"]
+    worlds = [world(one) for one in (predictions(SAME, seed=8), predictions(BAD, seed=8), unclear())]
+    assert verdicts(judge, worlds) == ["supported", "contradicted", "inconclusive"]
 
 
 def shifted(gain: float, noise: float = 0.0, seed: int = 0) -> xr.DataTree:
@@ -87,7 +107,19 @@ def test_c5():
     worlds = [{"hmc": shifted(gain), "sgd": shifted(0.0), "empcov": shifted(0.0)} for gain in (-0.5, 0.5)]
     worlds.append({"hmc": shifted(0.01, noise=1.0), "sgd": shifted(0.0, noise=1.0, seed=1), "empcov": shifted(0.0)})
     assert verdicts(c5_shift.judge_shift, worlds) == ["supported", "contradicted", "inconclusive"]
-    assert verdicts(c5_shift.judge_mechanism, worlds[:2]) == ["supported", "contradicted"]
+    assert verdicts(c5_shift.judge_mechanism, worlds) == ["supported", "contradicted", "inconclusive"]
+    assert "On clean inputs: 0.0" in c5_shift.judge_shift(worlds[0]).finding.note  # shift alone is planted
+
+
+def test_c5_null():
+    def world(verdict):
+        tree = predictions(SAME).assign({"directions": xr.DataTree()})
+        tree["directions"].attrs["findings"] = [Finding("null-directions", "health", verdict, 1.0, (0.9, 1.1), 1.2).to_dict()]
+        return {"hmc": tree}
+
+    worlds = [world(verdict) for verdict in ("pass", "fail", "inconclusive")]
+    assert verdicts(c5_shift.judge_null, worlds) == ["supported", "contradicted", "inconclusive"]
+    assert c5_shift.judge_null(worlds[0]).exhibits[0].rows["mean square over the prior's variance"] == (1.0, 0.9, 1.1)
 
 
 def fidelity_world(**skills: float) -> dict[str, xr.DataTree]:
@@ -100,7 +132,7 @@ def test_c6_differ():
     names = ("ensemble", "SGLD", "SGHMC")
     far, near = ({**dict.fromkeys(names, skill)} for skill in (GOOD, SAME))
     assert c6_fidelity.judge_differ(fidelity_world(**far)).finding.verdict == "supported"
-    assert c6_fidelity.judge_differ(fidelity_world(**near)).finding.verdict != "supported"
+    assert c6_fidelity.judge_differ(fidelity_world(**near)).finding.verdict == "inconclusive"
     one_near = {**far, "SGLD": SAME}
     assert c6_fidelity.judge_differ(fidelity_world(**one_near)).finding.verdict != "supported"
 
@@ -114,15 +146,16 @@ def test_c6_differ_is_contradicted_by_something_closer_than_the_floor():
 
 def test_c6_well():
     worlds = [fidelity_world(ensemble=skill, SGLD=SAME, SGHMC=SAME) for skill in (SAME, BAD)]
-    assert verdicts(c6_fidelity.judge_well, worlds) == ["supported", "contradicted"]
+    worlds.append(worlds[0] | {"ensemble": unclear()})
+    assert verdicts(c6_fidelity.judge_well, worlds) == ["supported", "contradicted", "inconclusive"]
 
 
 def test_c6_order():
     worlds = [
         fidelity_world(**{"ensemble": 2.2, "SGLD": langevin, "mean-field VI": variational})
-        for langevin, variational in ((2.2, 3.0), (3.0, 3.5), (2.2, 2.1))
+        for langevin, variational in ((2.2, 3.0), (3.0, 3.5), (2.2, 2.1), (2.2, 2.2))
     ]
-    assert verdicts(c6_fidelity.judge_order, worlds) == ["supported", "contradicted", "contradicted"]
+    assert verdicts(c6_fidelity.judge_order, worlds) == ["supported", "contradicted", "contradicted", "inconclusive"]
 
 
 def test_a_held_out_chain_is_within_the_floor_and_a_cold_one_is_not():
@@ -184,6 +217,29 @@ def test_f2():
     assert "By the classic R-hat" in judge(mixing(1.0, 0.0)).note
 
 
+def test_f2_does_not_call_slow_weights_good_ones():
+    """Stationary chains, so slow that most of their R-hats are above 1.1: they are not apart, and do not mix well either."""
+    tree = mixing(0.0, 0.0)
+    fresh = tree["posterior"]["layer_0.kernel"]
+    slow = np.array(fresh.values)
+    for draw in range(1, slow.shape[1]):  # an autoregression that begins at its stationary distribution
+        slow[:, draw] = 0.98 * slow[:, draw - 1] + np.sqrt(1 - 0.98**2) * slow[:, draw]
+    tree["posterior"] = tree["posterior"].to_dataset().assign({"layer_0.kernel": (fresh.dims, slow)})
+    judgement = f2_rhat.judge({"r": tree}, claim="F2 w", labels=["r"], kind="jittered")
+    assert judgement.exhibits[0].rows["weights"].value > 50
+    assert judgement.finding.verdict == "inconclusive"
+
+
+def test_dropout_knows_where_units_of_a_residual_network_are():
+    world = SCALES["paper"][0]().main
+    model = models.resnet(num_outputs=10, **world.posterior.model.model_dump(exclude={"kind"}))
+    params = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 32, 32, 3), np.float32))
+    chosen = baselines(world, 1)["MC dropout"].sampler.kernels
+    assert len(chosen) == 9
+    assert chosen == tuple(name for name in models.named(params) if name.endswith("second.conv.kernel"))
+    assert baselines(SCALES["laptop"][0]().main, 1)["MC dropout"].sampler.kernels == ()
+
+
 @pytest.mark.parametrize("scale", list(SCALES))
 def test_every_scale_is_a_suite_that_validates(scale):
     whole = suite(scale)
@@ -197,8 +253,9 @@ def test_c3_with_augmentation():
     def judge(trees):
         return c3_cold_posterior.judge_augmented(trees, temperatures=temperatures)
 
-    worlds = [{"augmented T=0.1": predictions(skill), "augmented T=1": predictions(SAME)} for skill in (GOOD, BAD)]
-    assert verdicts(judge, worlds) == ["supported", "contradicted"]
+    cold = (predictions(GOOD), predictions(BAD), unclear(SAME + 0.2))
+    worlds = [{"augmented T=0.1": one, "augmented T=1": predictions(SAME)} for one in cold]
+    assert verdicts(judge, worlds) == ["supported", "contradicted", "inconclusive"]
 
 
 def test_c1_says_nothing_of_chains_that_disagree():
