@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 
 import blackjax
@@ -11,8 +12,10 @@ import numpy as np
 import optax
 import pytest
 from arviz_stats.base import array_stats
+from jax.sharding import PartitionSpec
 
 from samplers import (
+    Chains,
     PerChain,
     cross_chain_adaptation,
     dynamic_hmc,
@@ -25,6 +28,7 @@ from samplers import (
     save_run,
     start,
 )
+from samplers.mesh import over_mesh
 from tests.samplers.analytic import assert_covariance, assert_law, correlated, flat, gaussian, student
 from tests.samplers.rows import NETWORK, TRACES, network_batch, network_positions
 
@@ -136,6 +140,30 @@ def test_agrees_with_blackjax():
     error = np.sqrt((ours.var(axis=0, ddof=1) + others.var(axis=0, ddof=1)) / 4)
     # The two average log step sizes with other weights (t^-0.75 and t^-0.5), and count lengths in whole or in broken steps.
     assert (np.abs(ours.mean(axis=0) - others.mean(axis=0)) < 4 * error + [0.1, 0.1]).all()
+
+
+@pytest.mark.parametrize("lost", [0, 2])
+def test_reports_are_the_formulas_by_hand(lost):
+    """Of five chains in three dimensions, two of which may have been rejected with certainty, from anywhere."""
+    rng = np.random.default_rng(4)
+    start, end, drift = rng.normal(size=(3, 5, 3))
+    weight, inverse_mass = rng.uniform(0.1, 1, 5), rng.uniform(0.5, 2, 3)
+    weight[:lost] = 0
+    by_chain, shared = PartitionSpec("chain"), PartitionSpec()
+    compare = functools.partial(adaptation.compare, Chains(5, 1))
+    program = over_mesh(compare, make_mesh(1, devices=jax.devices()[:1]), (by_chain,) * 4 + (shared,), shared)
+    reports = jax.jit(program)(*(jnp.asarray(x, jnp.float32) for x in (start, end, drift, weight, inverse_mass)))
+
+    before, after = start - start.mean(0), end - weight @ end / weight.sum()
+    before_norm, after_norm = ((x**2 / inverse_mass).sum(1) for x in (before, after))
+    gradient = weight @ ((after_norm - before_norm) * (after * drift).sum(1)) / weight.sum()
+    scale = weight @ (after_norm + before_norm) / weight.sum()
+    with np.errstate(divide="ignore"):
+        harmonic_mean = 5 / np.sum(1 / weight)
+    # Some dozens of float32 roundings of numbers of order 1.
+    expected = (harmonic_mean, gradient / scale**2, start.mean(0), (before**2).sum(0))
+    for found, by_hand in zip(reports, expected, strict=True):
+        np.testing.assert_allclose(found, by_hand, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("metric", ["diagonal", "layer"])
