@@ -14,7 +14,7 @@ import numpy as np
 
 from bayesnn.errors import UsageError
 
-# Of all arrays of a block together. On its way from device to disk a block is in memory five times over (measured), which must
+# Of all arrays of a block together. On its way from device to disk a block is in memory four times over (measured), which must
 # not be seen beside the half gigabyte that a process with JAX has anyway.
 BLOCK_BYTES = 4 * 2**20
 # At most this many blocks a run: few enough files, and often enough a commit.
@@ -35,6 +35,29 @@ def block_length(num_chains: int, num_draws: int, draw: Mapping[str, tuple[tuple
     """Return how many draws make a block: a twentieth of the run, or fewer where draws are large."""
     size = num_chains * sum(math.prod(shape) * np.dtype(dtype).itemsize for shape, dtype in draw.values())
     return int(np.clip(BLOCK_BYTES // max(size, 1), 1, math.ceil(num_draws / BLOCKS)))
+
+
+class Block:
+    """Draws that wait until they fill a block; a list of chunks, joined at the end, would be in memory twice."""
+
+    def __init__(self, length: int):
+        self._length, self._count = length, 0
+        self._arrays: Draws = {}
+
+    def append(self, draws: Draws) -> None:
+        """Copy draws [chain, count, ...] behind those that are here."""
+        if not self._arrays:
+            self._arrays = {name: np.empty((x.shape[0], self._length, *x.shape[2:]), x.dtype) for name, x in draws.items()}
+        end = self._count + next(iter(draws.values())).shape[1]
+        for name, x in draws.items():
+            self._arrays[name][:, self._count : end] = x
+        self._count = end
+
+    def take(self) -> Draws:
+        """Return the draws that are here, and begin anew."""
+        taken = {name: x[:, : self._count] for name, x in self._arrays.items()}
+        self._arrays, self._count = {}, 0
+        return taken
 
 
 class DrawStore:
@@ -91,13 +114,16 @@ class DrawStore:
     def write(self, start: int, draws: Draws, first_chain: int = 0) -> None:
         """Write draws [chain, count, ...] at `start`, durably; several processes may write their own chains at the same time.
 
+        The arrays must not be changed afterwards, since they are not copied.
+
         Raises:
             UsageError: The block that they begin in holds other draws, and is damaged.
         """
         futures = []
         for name, x in draws.items():
             rows, columns = slice(first_chain, first_chain + x.shape[0]), slice(start, start + x.shape[1])
-            futures.append(self._open(name)[rows, columns].write(np.ascontiguousarray(x)))
+            place = self._open(name)[rows, columns]
+            futures.append(place.write(np.ascontiguousarray(x), can_reference_source_data_indefinitely=True))
         for future in futures:
             _result(future)
 

@@ -17,7 +17,7 @@ import samplers
 from bayesnn.build import Method, describe_sampler
 from bayesnn.config import RunConfig, Stop
 from bayesnn.distributed import held_by_first, is_first
-from bayesnn.draw_store import Draws, block_length
+from bayesnn.draw_store import Block, Draws, block_length
 from bayesnn.draws import by_name
 from bayesnn.errors import UsageError
 from bayesnn.interrupts import INTERRUPTED, Interrupts
@@ -177,7 +177,7 @@ class _Execution:
         meter = Meter(self.reporter, self.run, "warm-up", total, self.done.step, per_step=1)
         piece = -(-total // WARMUP_PIECES)
         while self.done.step < total:
-            self._sample(meter, steps=min(piece, total - self.done.step), thin=1, save=None, chunk_draws=piece)
+            self._sample(meter.show, steps=min(piece, total - self.done.step), thin=1, save=None, chunk_draws=piece)
             self._advance(meter, draws=0)
             is_last, is_stopped, is_due = self.done.step >= total, *self._decide()
             if is_due or is_stopped or is_last:
@@ -193,16 +193,17 @@ class _Execution:
         """Sample and keep; False when interrupted."""
         total, thin = self.config.draws, self.config.thin
         meter = Meter(self.reporter, self.run, "sampling", total * thin, self.done.draws * thin, per_step=thin)
+        waiting = Block(self.block)
+
+        def keep(result: Result) -> None:
+            waiting.append(by_name(result))
+            meter.show(result)
+
         while not self.done.is_complete:
             # Pieces end where blocks end, so that every block is written once and whole.
             length = min(self.block - self.done.draws % self.block, total - self.done.draws)
-            results = self._sample(meter, steps=length * thin, thin=thin, save=self.save, chunk_draws=self.block)
-            draws = _concatenate([by_name(result) for result in results])
-            count = next(iter(draws.values())).shape[1]
-            own_chains = processes.own(self.run.chain)
-            if own_chains.size:
-                self.shard.draws.write(self.done.draws, draws, int(own_chains[0]) - self.shard.first_chain)
-            self._advance(meter, draws=count)
+            self._sample(keep, steps=length * thin, thin=thin, save=self.save, chunk_draws=self.block)
+            self._advance(meter, draws=self._write(waiting.take()))
             is_stopped, is_due = self._decide()  # once all draws are written
             has_enough = self._has_enough()
             is_last = self.done.draws >= total or has_enough
@@ -212,6 +213,13 @@ class _Execution:
             if is_stopped and not is_last:
                 return False
         return True
+
+    def _write(self, draws: Draws) -> int:
+        """Write draws behind those that are done; return their number."""
+        own_chains = processes.own(self.run.chain)
+        if own_chains.size:
+            self.shard.draws.write(self.done.draws, draws, int(own_chains[0]) - self.shard.first_chain)
+        return next(iter(draws.values())).shape[1]
 
     def _decide(self) -> tuple[bool, bool]:
         """Return whether to stop, and whether a commit is due: all processes alike, whichever of them got a signal."""
@@ -232,13 +240,7 @@ class _Execution:
             return None
         return reason_to_stop(self.config.stop, self.shard, self.done, self.block, self.draw_types)
 
-    def _sample(self, meter: Meter, *, steps: int, thin: int, save: Any, chunk_draws: int) -> list[Result]:
-        results: list[Result] = []
-
-        def on_chunk(result: Result) -> None:
-            results.append(result._replace(run=None))  # type: ignore[arg-type]  # only the draws are wanted; free the state
-            meter.show(result)
-
+    def _sample(self, on_chunk: Callable[[Result], None], *, steps: int, thin: int, save: Any, chunk_draws: int) -> None:
         kernel = self.method.kernel if self.done.phase else self.method.first_kernel
         self.run = samplers.sample(
             self.run.key,
@@ -256,7 +258,6 @@ class _Execution:
             chunk_draws=chunk_draws,
             throw=False,
         ).run
-        return results
 
     def _advance(self, meter: Meter, draws: int) -> None:
         gradients, seconds = meter.take()
@@ -312,7 +313,3 @@ class _Execution:
         if self.problem.y_test is not None:
             constants["observed_data/y_test"] = (self.problem.y_test, ["point"])
         store.create(self.shard.num_chains, self.config.draws, self.block, self.draw_types, constants, description)
-
-
-def _concatenate(parts: list[Draws]) -> Draws:
-    return {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}

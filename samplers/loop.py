@@ -138,13 +138,7 @@ def sample(
 
     capacity = chunk_draws or _capacity(save, run.state)
     program = _chunk_program(
-        sampler.step,
-        save.function if save else None,
-        fold.update if fold else None,
-        layout,
-        tuning_spec,
-        thin,
-        capacity,
+        sampler.step, save.function if save else None, fold.update if fold else None, layout, tuning_spec, thin, capacity
     )
     collected: list[Result] = []
     collect = collected.append if on_chunk is None else on_chunk
@@ -157,6 +151,7 @@ def sample(
         seconds = time.perf_counter() - began
         remaining -= length
         collect(Result(draws if save else None, info, run, False))
+        del draws, info  # lest they lie in memory beside those of the next chunk
         if throw:
             _raise_if_dead(run)
         is_ended = remaining > 0 and until is not None and until(run)
@@ -311,7 +306,7 @@ def _accumulating(one_step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], A
 
 def _to_host(tree: PyTree, length: int) -> PyTree:
     """Copy the first `length` draws of every buffer."""
-    return jax.tree.map(lambda x: np.array(processes.own(x)[:, :length]), tree)
+    return jax.tree.map(lambda x: np.concatenate([part[:, :length] for part in processes.own_parts(x)]), tree)
 
 
 def _num_chains(tree: PyTree) -> int:

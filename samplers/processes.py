@@ -54,11 +54,14 @@ def own(array: Any) -> np.ndarray:
 
     Of the processes that have a copy of a row, the one with the first copy keeps it.
     """
-    if is_local(array):
-        return np.asarray(array)
+    return np.asarray(array) if is_local(array) else np.concatenate(own_parts(array))
+
+
+def own_parts(array: jax.Array) -> list[np.ndarray]:
+    """Return the same in parts, as they lie on the devices of this process; on a CPU nothing is copied."""
     kept = [shard for shard in array.addressable_shards if shard.replica_id == 0]
     kept.sort(key=lambda shard: shard.index[0].start or 0)
-    return np.concatenate([np.zeros((0, *array.shape[1:]), array.dtype), *(np.asarray(shard.data) for shard in kept)])
+    return [np.zeros((0, *array.shape[1:]), array.dtype), *(np.asarray(shard.data) for shard in kept)]
 
 
 def whole(array: Any) -> np.ndarray:

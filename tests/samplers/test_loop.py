@@ -8,8 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
-from samplers import Info, Kernel, PerChain, SamplingError, Save, from_logdensity, hmc, make_mesh, moments, sample, sgld
+from samplers import (
+    Info,
+    Kernel,
+    PerChain,
+    SamplingError,
+    Save,
+    from_logdensity,
+    hmc,
+    make_mesh,
+    moments,
+    processes,
+    sample,
+    sgld,
+)
 from tests.samplers.analytic import isotropic
 
 KNOWN = isotropic()
@@ -88,6 +102,18 @@ def test_on_chunk_takes_the_draws():
     assert result.info is None
     np.testing.assert_array_equal(np.concatenate([c.draws for c in chunks], axis=1), run().draws)
     assert [int(c.run.step) for c in chunks] == list(np.cumsum([c.draws.shape[1] for c in chunks]))
+
+
+def test_draws_are_copied_from_where_they_lie():
+    """A row that several devices have is read from one of them, and in place: an array of all rows would be one copy more."""
+    mesh, rows = make_mesh(4, data=2), np.arange(24.0, dtype=np.float32).reshape(4, 6)
+    array = jax.device_put(rows, NamedSharding(mesh, PartitionSpec("chain")))
+    parts = [part for part in processes.own_parts(array) if part.size]
+    np.testing.assert_array_equal(np.concatenate(parts), rows)
+    assert [part.shape for part in parts] == [(1, 6)] * 4
+    devices = [np.asarray(shard.data) for shard in array.addressable_shards]
+    assert all(any(np.shares_memory(part, there) for there in devices) for part in parts)
+    assert not any(np.shares_memory(processes.own(array), there) for there in devices)
 
 
 def test_chains_of_their_own_tuning():

@@ -1,0 +1,45 @@
+"""Draws on their way to disk: chunks that fill a block, and blocks that come back as they were written."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bayesnn.draw_store import Block, DrawStore
+
+WEIGHTS = np.arange(2 * 7 * 3, dtype=np.float32).reshape(2, 7, 3)
+IS_DIVERGENT = np.arange(14).reshape(2, 7) % 3 == 0
+
+
+def draws(start, stop):
+    return {"posterior/w": WEIGHTS[:, start:stop], "sample_stats/diverging": IS_DIVERGENT[:, start:stop]}
+
+
+def assert_draws(found, start, stop):
+    assert found.keys() == draws(start, stop).keys()
+    for name, x in draws(start, stop).items():
+        np.testing.assert_array_equal(found[name], x)
+        assert found[name].dtype == x.dtype
+
+
+def test_chunks_fill_a_block_and_what_was_taken_stays_as_it_is():
+    block = Block(4)
+    block.append(draws(0, 1))
+    block.append(draws(1, 4))
+    first = block.take()
+    block.append(draws(4, 6))
+    block.append(draws(6, 7))
+    assert_draws(block.take(), 4, 7)
+    assert_draws(first, 0, 4)  # the store may still refer to it
+
+
+def test_blocks_are_read_as_they_were_written(tmp_path):
+    store = DrawStore(tmp_path / "draws.zarr")
+    described = {"posterior/w": ((3,), np.float64), "sample_stats/diverging": ((), np.bool_)}  # of another precision
+    store.create(2, 7, 4, described, {}, {})
+    store.write(0, draws(0, 4))
+    store.write(4, draws(4, 6))
+    store.write(6, draws(6, 7))  # into a block that is begun
+    store.check(7)
+    assert {name: store.read(name, 7).dtype for name in described} == {name: dtype for name, (_, dtype) in described.items()}
+    for name, x in draws(0, 7).items():
+        np.testing.assert_array_equal(store.read(name, 7), x)
