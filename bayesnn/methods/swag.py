@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int, Key
 
 from bayesnn.methods.approximation import Approximation, FitState, Gather, approximation
 from samplers import Batch, Kernel, num_params
 from samplers.types import Position, Tuning
+from samplers.vectors import ravel
 
 
 class SWAGTuning(NamedTuple):
@@ -91,14 +91,14 @@ def _ring(rank: int, like: Float[Array, " d"]) -> Float[Array, "rank d"] | tuple
 @functools.lru_cache(maxsize=64)  # the same functions for the same settings, so that nothing recompiles
 def _functions(first: int, period: int, rank: int) -> tuple[Gather, Any]:
     def begin(position: Position, batch: Batch, tuning: Tuning) -> Path:
-        zeros = jnp.zeros_like(ravel_pytree(position)[0])
+        zeros = jnp.zeros_like(ravel(position)[0])
         return Path(jnp.int32(0), zeros, zeros, _ring(rank, zeros))
 
     def update(
         path: Path, position: Position, batch: Batch, tuning: Tuning, step: Int[Array, ""]
     ) -> tuple[Path, Float[Array, ""]]:
         is_due = (step >= first) & ((step + 1 - first) % period == 0)
-        return jax.lax.cond(is_due, lambda: add(path, ravel_pytree(position)[0]), lambda: path), jnp.float32(0)
+        return jax.lax.cond(is_due, lambda: add(path, ravel(position)[0]), lambda: path), jnp.float32(0)
 
     def add(path: Path, flat: Float[Array, " d"]) -> Path:
         count = path.num_positions + 1
@@ -126,4 +126,4 @@ def _draw(key: Key[Array, ""], position: Position, tuning: SWAGTuning) -> Positi
     flat = tuning.mean + jnp.sqrt(tuning.variance) * z
     if not isinstance(tuning.deviations, tuple):
         flat += jax.random.normal(shared, tuning.deviations.shape[:1], flat.dtype) @ tuning.deviations
-    return ravel_pytree(position)[1](flat)
+    return ravel(position)[1](flat)
