@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samplers import adjusted_mclmc, finish, mclmc, mclmc_adaptation, sample
+from samplers import Save, adjusted_mclmc, finish, mclmc, mclmc_adaptation, sample
 from samplers.isokinetic import _kick
 from tests.samplers.analytic import Analytic, anisotropic, assert_covariance, assert_law, flat, gaussian
 
@@ -92,6 +92,24 @@ def test_warm_up_finds_the_energy_variance(start, is_diagonal):
         ratio = run.tuning.tuning.inverse_mass_matrix / np.diag(known.covariance)
         assert np.all((ratio > 0.5) & (ratio < 2)), ratio
         np.testing.assert_allclose(run.tuning.tuning.decoherence_length, np.sqrt(10), rtol=1e-5)
+
+
+def test_warm_up_takes_longer_steps_until_the_variances_are_known():
+    """Early steps are as long as a variance of energy errors allows that is 4.4 times the wanted one.
+
+    A warm-up that aims at one variance all along has a logarithm of the ratio of zero, which the same bounds exclude."""
+    known = anisotropic()
+    kernel = mclmc(known.target, step_size=0.3, decoherence_length=3.0)
+    warmup = mclmc_adaptation(kernel, num_steps=3_000)
+    result = sample(KEY, warmup.kernel, known.positions(16), known.batch, num_steps=3_000, save=Save(lambda s, _: s.step_size))
+    log_step = np.log(result.draws)
+    ratios = log_step[:, 300:600].mean(axis=1) - log_step[:, 2_700:].mean(axis=1)
+    # The estimate lags by the mean age of what it remembers, 75 steps: early is step 375 of the 2,400 over which 5 falls to 1.
+    slack = np.log(1 + 4 * (1 - 375 / 2_400))
+    error = 5 * ratios.std(ddof=1) / np.sqrt(len(ratios))
+    # Energy errors are of third order in the step; but that order's coefficient is what a minimal norm keeps small, so that the
+    # fifth shows too. Their variance is as the sixth to the tenth power.
+    assert max(error, slack / 10 - error) < ratios.mean() < slack / 6 + error, (ratios.mean(), slack, error)
 
 
 def test_warm_up_does_not_freeze_on_rounding():
