@@ -1,4 +1,4 @@
-"""Generalised HMC: what a step that explodes leaves behind."""
+"""Generalised HMC: how slowly momentum and uniform number move, and what a step that explodes leaves behind."""
 
 from __future__ import annotations
 
@@ -6,12 +6,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from samplers import ghmc, make_mesh, sample
-from tests.samplers.analytic import assert_law, isotropic
+from samplers import Save, ghmc, make_mesh, sample
+from tests.samplers.analytic import assert_law, assert_means, isotropic
 
 KNOWN, KEY, NUM_CHAINS = isotropic(), jax.random.key(2), 4
 MESH = make_mesh(NUM_CHAINS, devices=jax.devices()[:1])
 EXPLODING = 1e3  # a step after which the energy is off by some 1e12 nats, whose exponential is no float32
+
+
+def test_momentum_and_uniform_number_move_slowly():
+    """In steps too small to change the energy: alpha of the momentum's variance is new, and the number moves by alpha / 2."""
+    kernel, save = ghmc(KNOWN.target, step_size=1e-3, refreshment=0.2), Save(lambda state, arrays: (state.momentum, state.slice))
+    positions = KNOWN.positions(NUM_CHAINS)
+    momentum, uniform = sample(KEY, kernel, positions, KNOWN.batch, num_steps=4000, save=save, mesh=MESH).draws
+    momentum = momentum.astype(np.float64)
+    assert_means(momentum[:, 1:] * momentum[:, :-1], np.sqrt(0.8))
+    # Energy errors of 1e-6 a step, and roundings of 1e-7.
+    np.testing.assert_allclose(np.diff(uniform, axis=1) % 2, 0.1, rtol=0, atol=1e-4)
 
 
 def test_a_step_that_explodes_is_rejected_and_forgotten():

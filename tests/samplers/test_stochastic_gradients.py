@@ -190,6 +190,19 @@ def test_exploration_injects_no_noise(make):
     assert np.abs(end(constant(), 0) - end(constant(), 1)).max() > 0.01
 
 
+def test_thermostat_answers_with_the_square_of_its_time():
+    known = anisotropic()
+
+    def answer(thermostat_time):
+        kernel = sgnht(known.target, step_size=0.01, friction=1.0, thermostat_time=thermostat_time)
+        state = kernel.init(KEY, jnp.ones(10), known.batch, kernel.initial_tuning)
+        hot = state._replace(momentum=3 * state.momentum)
+        return kernel.step(KEY, hot, known.batch, kernel.initial_tuning, jnp.int32(0))[0].friction - 1
+
+    # Of a heat of about 8 over a step of 0.01: 0.08. The second half step feels the first one's answer: by 0.01 * 0.04 of itself.
+    np.testing.assert_allclose(answer(1.0), 4 * answer(2.0), rtol=1e-3)
+
+
 def test_thermostat_rests_where_no_noise_is_injected():
     """The chain then rolls to the mode; a thermostat at work would keep it at temperature 1, by a friction below 0."""
     known = anisotropic()
