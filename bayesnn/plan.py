@@ -15,12 +15,12 @@ from rich.table import Table
 
 import samplers
 from bayesnn.build import build_method, build_problem
-from bayesnn.config import APPROXIMATIONS, RunConfig, TemperedSMC
+from bayesnn.config import APPROXIMATIONS, Approximation, RunConfig, TemperedSMC
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.minibatch_kernels import steps_a_step
 from bayesnn.problem import Problem
 from bayesnn.progress import duration
-from samplers import Kernel, Target
+from samplers import Kernel
 
 
 class Device(NamedTuple):
@@ -54,6 +54,10 @@ LAUNCH_SECONDS = 1e-4
 TIMED_SECONDS = 1.0
 # Each chain of a device holds about position, momentum, gradient and their proposal, twice over for the two sides of an update.
 COPIES = 8
+# Settings that decide the cost of one gradient; the prior's share of it is that of one more example.
+GRADIENT = ("data", "model", "likelihood", "density", "precision", "microbatch", "data_blocks")
+# Settings that decide what is sampled.
+PROBLEM = (*GRADIENT, "prior", "temperature", "likelihood_temperature", "test_points")
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,66 @@ class Plan:
     efficiency: float | None
 
 
-def make_plan(config: RunConfig, hardware: str = HERE, devices: int = 1, efficiency: float = 0.3) -> Plan:
+class Gradient(NamedTuple):
+    """What one full-data gradient of one chain takes.
+
+    Attributes:
+        flops: Floating-point operations, as XLA counts them.
+        temporary_bytes: Of the arrays that live while a microbatch is worked on.
+    """
+
+    flops: float
+    temporary_bytes: float
+
+
+class Known:
+    """What runs that are planned together have in common, built and compiled once.
+
+    Only the last problem is kept, since data may take gigabytes: plan runs in the order of `problem_key`.
+    """
+
+    def __init__(self) -> None:
+        self._key = ""
+        self._problem: Problem | None = None
+        self._gradients: dict[str, Gradient] = {}
+
+    def problem(self, config: RunConfig) -> Problem:
+        """Return what a run samples.
+
+        Raises:
+            UsageError: It names what does not exist, or parts that do not fit together.
+        """
+        key = problem_key(config)
+        if self._problem is None or key != self._key:
+            self._problem = None  # its data go before others are read
+            self._key, self._problem = key, build_problem(config)
+        return self._problem
+
+    def gradient(self, config: RunConfig) -> Gradient:
+        """Return what a gradient of a run takes; raises what `problem` does."""
+        key = gradient_key(config)
+        if key not in self._gradients:
+            lowered, num_parts = _lowered_gradient(self.problem(config))
+            memory = lowered.compile().memory_analysis()
+            self._gradients[key] = Gradient(
+                _flops(lowered) * num_parts, float(memory.temp_size_in_bytes) if memory else float("nan")
+            )
+        return self._gradients[key]
+
+
+def gradient_key(config: RunConfig) -> str:
+    """Return what decides the cost of one gradient of a run, as text."""
+    return config.model_dump_json(include=set(GRADIENT))
+
+
+def problem_key(config: RunConfig) -> str:
+    """Return what decides what a run samples, as text; texts sort by data first."""
+    return gradient_key(config) + config.model_dump_json(include=set(PROBLEM) - set(GRADIENT))
+
+
+def make_plan(
+    config: RunConfig, hardware: str = HERE, devices: int = 1, efficiency: float = 0.3, known: Known | None = None
+) -> Plan:
     """Plan a run.
 
     Args:
@@ -91,26 +154,27 @@ def make_plan(config: RunConfig, hardware: str = HERE, devices: int = 1, efficie
         hardware: A key of `HARDWARE`, or "here": draws are timed for a second on this machine, all its devices at work.
         devices: Number of devices, for named hardware.
         efficiency: Share of peak throughput that gradients reach there; small networks reach far less than large ones.
+        known: What other runs have in common with it; nothing by default.
 
     Raises:
         UsageError: Unknown hardware, or a configuration that does not fit together.
     """
     if hardware != HERE and hardware not in HARDWARE:
-        known = [HERE, *HARDWARE]
-        raise UsageError(f"unknown hardware {hardware!r}{did_you_mean(hardware, known)}; known are {', '.join(known)}")
+        names = [HERE, *HARDWARE]
+        raise UsageError(f"unknown hardware {hardware!r}{did_you_mean(hardware, names)}; known are {', '.join(names)}")
     if not 0 < efficiency <= 1 or devices < 1:
         raise UsageError(f"efficiency must be in (0, 1] and devices at least 1, got {efficiency} and {devices}")
-    problem = build_problem(config)
-    a_step = _gradients_a_step(config, problem)
+    known = known or Known()
+    problem, gradient = known.problem(config), known.gradient(config)
+    a_step = 0.0 if isinstance(config.sampler, APPROXIMATIONS) else _gradients_a_step(config, problem)  # draws of a fit are free
     warmup = _warmup_steps(config)
     gradients = gradients_of_run(config, problem)
-    flops, temporary = gradient_flops(problem), _temporary_bytes(problem)
     if hardware == HERE:
         devices = min(len(jax.devices()), config.chains)
         rounds = math.ceil(config.chains / devices)
         seconds = rounds * (config.draws + warmup / config.thin) * _seconds_a_draw(config, problem, devices)
     else:
-        busy = gradients * flops / (devices * efficiency * HARDWARE[hardware].flops)
+        busy = gradients * gradient.flops / (devices * efficiency * HARDWARE[hardware].flops)
         seconds = max(busy, gradients / config.chains * LAUNCH_SECONDS)
     chains_a_device = math.ceil(config.chains / devices)
     state = COPIES * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(problem.like))
@@ -118,12 +182,12 @@ def make_plan(config: RunConfig, hardware: str = HERE, devices: int = 1, efficie
     draw = _draw_bytes(problem)
     return Plan(
         num_params=samplers.num_params(problem.like),
-        gradient_flops=flops,
+        gradient_flops=gradient.flops,
         gradients_a_draw=a_step * config.thin,
         gradients=gradients,
         draw_bytes=draw,
         run_bytes=float(draw) * config.draws * config.chains,
-        device_bytes=chains_a_device * state + data + temporary,
+        device_bytes=chains_a_device * state + data + gradient.temporary_bytes,
         seconds=seconds,
         efficiency=None if hardware == HERE else efficiency,
     )
@@ -131,11 +195,16 @@ def make_plan(config: RunConfig, hardware: str = HERE, devices: int = 1, efficie
 
 def gradients_of_run(config: RunConfig, problem: Problem) -> float:
     """Return the full-data gradients of a run, all chains, warm-up included; NaN where the sampler decides."""
+    if isinstance(config.sampler, APPROXIMATIONS):
+        return config.chains * config.warmup.steps * _gradients_a_fit_step(config.sampler, problem)
     a_step = _gradients_a_step(config, problem)
-    fitted = isinstance(config.sampler, APPROXIMATIONS)  # whose cost is the fit, and whose draws cost nothing
-    fit: Any = build_method(config, problem).first_kernel
-    a_warmup_step = _counted_gradients(fit, problem) if fitted else a_step
-    return config.chains * (config.draws * config.thin * a_step + _warmup_steps(config) * a_warmup_step)
+    return config.chains * (config.draws * config.thin + _warmup_steps(config)) * a_step
+
+
+def _gradients_a_fit_step(sampler: Approximation, problem: Problem) -> float:
+    """Full-data gradients of one step of a fit; what Laplace takes for the curvature, once, is left out."""
+    share = sampler.batch_size / problem.target.num_data if sampler.batch_size else 1.0
+    return share * getattr(sampler, "samples", 1)
 
 
 def _warmup_steps(config: RunConfig) -> float:
@@ -153,13 +222,13 @@ def print_plan(console: Console, plan: Plan, hardware: str, devices: int) -> Non
     table = Table(box=None, pad_edge=False, show_header=False)
     unknown = "the sampler decides"
     table.add_row("parameters", f"{plan.num_params:,}")
-    table.add_row("one gradient, one chain", _si(plan.gradient_flops, "FLOP"))
+    table.add_row("one gradient, one chain", with_prefix(plan.gradient_flops, "FLOP"))
     table.add_row("gradients a draw, one chain", f"{plan.gradients_a_draw:,.4g}" if not math.isnan(plan.gradients) else unknown)
     table.add_row("gradients in all", f"{plan.gradients:,.0f}" if not math.isnan(plan.gradients) else unknown)
-    table.add_row("a draw on disk", _si(plan.draw_bytes, "B"))
-    table.add_row("the run on disk", _si(plan.run_bytes, "B"))
-    available = f" of {_si(HARDWARE[hardware].memory, 'B')}" if hardware in HARDWARE else ""
-    table.add_row("memory of a device", f"about {_si(plan.device_bytes, 'B')}{available}")
+    table.add_row("a draw on disk", with_prefix(plan.draw_bytes, "B"))
+    table.add_row("the run on disk", with_prefix(plan.run_bytes, "B"))
+    available = f" of {with_prefix(HARDWARE[hardware].memory, 'B')}" if hardware in HARDWARE else ""
+    table.add_row("memory of a device", f"about {with_prefix(plan.device_bytes, 'B')}{available}")
     where = (
         "this machine, timed"
         if plan.efficiency is None
@@ -172,22 +241,27 @@ def print_plan(console: Console, plan: Plan, hardware: str, devices: int) -> Non
 
 def gradient_flops(problem: Problem) -> float:
     """Return the floating-point operations of one full-data gradient of one chain, as XLA counts them."""
-    target, batch = problem.target, problem.batch
-    if target.num_data == 0:
-        return _flops(target, problem, batch)
-    # XLA counts the body of a loop once: count one microbatch, which has no loop.
-    rows = target.microbatch or batch.weight.shape[0]
-    part = batch._replace(data=jax.tree.map(lambda x: x[:rows], batch.data), weight=batch.weight[:rows])
+    lowered, num_parts = _lowered_gradient(problem)
+    return _flops(lowered) * num_parts
+
+
+def _lowered_gradient(problem: Problem) -> tuple[Any, float]:
+    """Lower the gradient of one chain on one microbatch, and say how many there are: XLA counts the body of a loop once."""
+    target, num_examples = problem.target, problem.batch.weight.shape[0]
+    rows = target.microbatch or num_examples // target.data_blocks
     one = target._replace(microbatch=None, data_blocks=1)
-    return _flops(one, problem, part) * batch.weight.shape[0] / rows
+
+    def gradient(position: Any, examples: Any, constants: Any) -> Any:
+        data, weight = examples
+        batch = samplers.Batch(data, weight, constants)
+        return jax.value_and_grad(samplers.log_density(one, batch, problem.tempering))(position)
+
+    part = jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), (problem.batch.data, problem.batch.weight))
+    return jax.jit(gradient).lower(problem.like, part, problem.batch.constants), num_examples / rows if rows else 1.0
 
 
-def _flops(target: Target, problem: Problem, batch: Any) -> float:
-    def gradient(position: Any, batch: Any) -> Any:
-        return jax.value_and_grad(samplers.log_density(target, batch, problem.tempering))(position)
-
-    counted: Any = jax.jit(gradient).lower(problem.like, batch).cost_analysis()
-    return float(counted["flops"])
+def _flops(lowered: Any) -> float:
+    return float(lowered.cost_analysis()["flops"])
 
 
 def _gradients_a_step(config: RunConfig, problem: Problem) -> float:
@@ -207,12 +281,13 @@ def _counted_gradients(kernel: Kernel, problem: Problem) -> float:
     """Count the gradients of a kernel's first step."""
     key, tuning = jax.random.key(0), kernel.initial_tuning
 
-    def cost(position: Any) -> Any:
-        state = kernel.init(key, position, problem.batch, tuning)
-        return kernel.step(key, state, problem.batch, tuning, jax.numpy.int32(0))[1].num_gradients
+    def cost(position: Any, batch: Any) -> Any:
+        state = kernel.init(key, position, batch, tuning)
+        return kernel.step(key, state, batch, tuning, jax.numpy.int32(0))[1].num_gradients
 
+    # Nothing but the count is asked for, so that nothing else is compiled; data that were closed over would be all the same.
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), problem.like)
-    return float(jax.jit(cost)(zeros))
+    return float(jax.jit(cost)(zeros, problem.batch))
 
 
 def _has_trajectories(config: RunConfig) -> bool:
@@ -237,14 +312,6 @@ def _seconds_a_draw(config: RunConfig, problem: Problem, devices: int) -> float:
     return seconds / (num_draws / 4)
 
 
-def _temporary_bytes(problem: Problem) -> float:
-    def gradient(position: Any, batch: Any) -> Any:
-        return jax.value_and_grad(samplers.log_density(problem.target, batch, problem.tempering))(position)
-
-    analysis = jax.jit(gradient).lower(problem.like, problem.batch).compile().memory_analysis()
-    return float(analysis.temp_size_in_bytes) if analysis else float("nan")
-
-
 def _draw_bytes(problem: Problem) -> int:
     class Position(NamedTuple):
         position: Any
@@ -254,7 +321,13 @@ def _draw_bytes(problem: Problem) -> int:
     return info + sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(saved))
 
 
-def _si(value: float, unit: str) -> str:
+def with_prefix(value: float, unit: str) -> str:
+    """Write a number to three digits with a prefix of the SI.
+
+    Example:
+        >>> with_prefix(274042, "B"), with_prefix(12.6e12, "FLOP"), with_prefix(0.5, "")
+        ('274 kB', '12.6 TFLOP', '0.5 ')
+    """
     for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= factor:
             return f"{value / factor:.3g} {prefix}{unit}"

@@ -2,32 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from rich.console import Console
 from rich.table import Table
 
+import samplers
 from bayesnn.config import RunConfig
 from bayesnn.errors import UsageError
+from bayesnn.plan import Known, gradient_key, gradients_of_run, problem_key
+from bayesnn.problem import Problem
 from bayesnn.progress import duration
 from bayesnn.suite.suite import Suite
 
-if TYPE_CHECKING:
-    from bayesnn.problem import Problem
-
 # Building, tracing and compiling a run and committing its draws, measured here on two cores with a warm compilation cache.
 RUN_SECONDS = 5.0
-# Gradients are timed for this long for every network, after one that compiles.
+# Gradients of every network are timed until they take so long in one go.
 TIMED_SECONDS = 0.2
 # Of data that come in microbatches, so many are timed.
 TIMED_EXAMPLES = 16
 # Of a trajectory that the sampler decides on: six doublings.
 NUTS_GRADIENTS = 63
-# What decides the time of one gradient; the prior's share of it is that of one more example.
-PROBLEM = ("data", "model", "likelihood", "density", "precision", "microbatch")
 
 
 class Budget(NamedTuple):
@@ -47,67 +48,78 @@ def make_budget(suite: Suite) -> Budget:
 
     Runs whose data or network cannot be built cost nothing: they will be reported as failed.
     """
-    gradients: dict[str, float] = {}
-    seconds: dict[str, float] = {}
-    known: dict[str, tuple[float, float]] = {}  # of runs that differ in split and seed alone
-    timed: dict[str, float] = {}
+    known, timed = Known(), dict[str, float]()
+    costs = each_once(suite, lambda config: _cost(config, known, timed))
+    planned = suite.planned()
+    return Budget(
+        {name: gradients for name, (gradients, _) in costs.items()},
+        {name: seconds + planned[name].measure_seconds for name, (_, seconds) in costs.items()},
+    )
+
+
+def each_once[T](suite: Suite, cost: Callable[[RunConfig], T]) -> dict[str, T]:
+    """Return a cost of every run by name, computed once for runs that differ in split and seed alone.
+
+    Runs on the same problem come one after the other, as `bayesnn.plan.Known` asks.
+    """
+    alike: dict[str, RunConfig] = {}
+    keys: dict[str, str] = {}
     for name, planned in suite.planned().items():
-        config = planned.config
-        alike = config.model_copy(update={"data": config.data.model_copy(update={"split": 0}), "seed": 0})
-        key = alike.model_dump_json()
-        if key not in known:
-            known[key] = _cost(alike, timed)
-        gradients[name], seconds[name] = known[key]
-        seconds[name] += planned.measure_seconds
-    return Budget(gradients, seconds)
+        data = planned.config.data.model_copy(update={"split": 0})
+        config = planned.config.model_copy(update={"data": data, "seed": 0})
+        keys[name] = problem_key(config) + config.model_dump_json()
+        alike[keys[name]] = config
+    costs = {key: cost(alike[key]) for key in sorted(alike)}
+    return {name: costs[key] for name, key in keys.items()}
 
 
-def _cost(config: RunConfig, timed: dict[str, float]) -> tuple[float, float]:
+def _cost(config: RunConfig, known: Known, timed: dict[str, float]) -> tuple[float, float]:
     """Return gradients and seconds of a run; nothing for one that cannot be built, which will be reported as failed."""
-    from bayesnn.build import build_problem
-    from bayesnn.plan import gradients_of_run
-
     try:
-        problem = build_problem(config)
+        problem = known.problem(config)
         gradients = gradients_of_run(config, problem)
     except UsageError:
         return 0.0, 0.0
-    key = json.dumps([config.model_dump(mode="json")[part] for part in PROBLEM])
+    key = gradient_key(config)
     if key not in timed:
         timed[key] = _seconds_a_gradient(problem)
     count = gradients if math.isfinite(gradients) else config.chains * config.draws * config.thin * NUTS_GRADIENTS
-    return gradients, RUN_SECONDS + count * timed[key]
+    rounds = math.ceil(config.chains / len(jax.devices()))
+    return gradients, RUN_SECONDS + rounds * count / config.chains * timed[key]
 
 
 def _seconds_a_gradient(problem: Problem) -> float:
-    """Time the gradient of one chain while every device works on a chain of its own, over the number of devices.
+    """Time a gradient of one chain in a compiled loop, as samplers take it, while every device works on a chain of its own.
 
     Of data in microbatches a few examples are timed: a gradient on all may take minutes here, and one microbatch all memory.
     """
-    import jax
-    import numpy as np
-    from jax.sharding import NamedSharding, PartitionSpec
-
-    import samplers
-
     num_examples = len(problem.batch.weight)
     rows = min(problem.target.microbatch, TIMED_EXAMPLES) if problem.target.microbatch else num_examples
     target = problem.target._replace(microbatch=None, data_blocks=1)
     batch = problem.batch._replace(data=jax.tree.map(lambda x: x[:rows], problem.batch.data), weight=problem.batch.weight[:rows])
 
-    def gradients(positions: Any, batch: Any) -> Any:
-        return jax.vmap(jax.grad(samplers.log_density(target, batch, problem.tempering)))(positions)
+    def descend(count: Any, step_size: Any, positions: Any, batch: Any) -> Any:
+        gradient = jax.grad(samplers.log_density(target, batch, problem.tempering))
 
-    devices = jax.devices()
-    sharding = NamedSharding(jax.sharding.Mesh(np.array(devices), ("chain",)), PartitionSpec("chain"))
-    positions = jax.device_put(problem.init(jax.random.key(0), len(devices), "prior"), sharding)
-    compiled = jax.jit(gradients)
-    jax.block_until_ready(compiled(positions, batch))
-    count, began = 0, time.perf_counter()
-    while (spent := time.perf_counter() - began) < TIMED_SECONDS:
-        jax.block_until_ready(compiled(positions, batch))
-        count += 1
-    return spent / (max(count, 1) * len(devices)) * max(num_examples, 1) / max(rows, 1)
+        def move(_: Any, position: Any) -> Any:
+            return jax.tree.map(lambda x, slope: x + step_size * slope, position, gradient(position))
+
+        moved = jax.lax.fori_loop(0, count, move, jax.tree.map(lambda x: x[0], positions))
+        return jax.tree.map(lambda x: x[None], moved)
+
+    num_devices = len(jax.devices())
+    mesh, chain, whole = samplers.make_mesh(num_devices), PartitionSpec("chain"), PartitionSpec()
+    by_chain = jax.shard_map(descend, mesh=mesh, in_specs=(whole, whole, chain, whole), out_specs=chain, check_vma=False)
+    compiled = jax.jit(by_chain)
+    positions = jax.tree.map(lambda x: jnp.zeros((num_devices, *x.shape), x.dtype), problem.like)
+    count, spent = 0, 0.0
+    while spent < TIMED_SECONDS:
+        count = max(1, 4 * count)
+        jax.block_until_ready(compiled(0, 0.0, positions, batch))  # compiles, at first
+        began = time.perf_counter()
+        jax.block_until_ready(compiled(count, 0.0, positions, batch))  # of no length: each is taken at the start
+        spent = time.perf_counter() - began
+    return spent / count * max(num_examples, 1) / max(rows, 1)
 
 
 def print_budget(console: Console, suite: Suite, budget: Budget) -> None:

@@ -14,6 +14,7 @@ from bayesnn.launch import console, prepare
 from bayesnn.suite import SUITES
 
 if TYPE_CHECKING:
+    from bayesnn.config import RunConfig
     from bayesnn.suite.suite import Suite
 
 
@@ -50,6 +51,7 @@ def audit_suite(
     from bayesnn.suite.execute import execute_suite
     from bayesnn.suite.judge import judge_suite
     from bayesnn.suite.markdown import write_markdown
+    from bayesnn.suite.pages import write_run_pages
     from bayesnn.suite.rehearse import rehearse_suite
     from bayesnn.suite.report import print_judged, write_suite_report
     from bayesnn.suite.results import SuiteFolder
@@ -66,6 +68,7 @@ def audit_suite(
     if not execute_suite(suite, folder, budget, out):
         out.print("Interrupted; the same command goes on from here.")
         return INTERRUPTED
+    write_run_pages(suite, folder, out)
     judged = judge_suite(suite, folder)
     print_judged(out, judged)
     write_markdown(suite, folder, judged)
@@ -78,31 +81,41 @@ def plan_suite(name: str, scale: str, hardware: str, devices: int, efficiency: f
     if hardware == "here":
         return audit_suite(name, scale, (), Path(), only_plan=True)
     prepare()
-    from bayesnn.plan import Plan, make_plan
+    from bayesnn.plan import Known, Plan, make_plan, with_prefix
     from bayesnn.progress import duration
+    from bayesnn.suite.budget import each_once
 
     suite = load_suite(name, scale)
     table = Table(box=None, pad_edge=False, title=f"{suite.name}, {scale}, on {devices} x {hardware}", title_justify="left")
     columns: dict[str, Callable[[Plan], str]] = {
         "parameters": lambda plan: f"{plan.num_params:,}",
-        "FLOP a gradient": lambda plan: f"{plan.gradient_flops:.3g}",
-        "gradients": lambda plan: f"{plan.gradients:,.0f}",
-        "bytes a draw": lambda plan: f"{plan.draw_bytes:,}",
-        "bytes a device": lambda plan: f"{plan.device_bytes:.3g}",
-        "time": lambda plan: duration(plan.seconds) if plan.seconds == plan.seconds else "the sampler decides",
+        "FLOP a\ngradient": lambda plan: with_prefix(plan.gradient_flops, ""),
+        "gradients\na draw": lambda plan: with_prefix(plan.gradients_a_draw, ""),
+        "gradients\nin all": lambda plan: with_prefix(plan.gradients, ""),
+        "bytes\na draw": lambda plan: with_prefix(plan.draw_bytes, ""),
+        "bytes a\ndevice": lambda plan: with_prefix(plan.device_bytes, ""),
+        "time": lambda plan: duration(plan.seconds) if plan.seconds == plan.seconds else "unknown",
     }
-    for column in ("run", *columns):
-        table.add_column(column, justify="left" if column == "run" else "right")
-    total = 0.0
-    for folder, planned in suite.planned().items():
+    table.add_column("run")
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    known = Known()
+
+    def plan_of(config: RunConfig) -> Plan | str:
         try:
-            plan = make_plan(planned.config, hardware, devices, efficiency)
+            return make_plan(config, hardware, devices, efficiency, known)
         except UsageError as error:
-            table.add_row(folder, str(error))
+            return str(error)
+
+    plans, total = each_once(suite, plan_of), 0.0
+    out = console()
+    for folder, plan in plans.items():
+        name = folder.rpartition("-")[0]
+        if isinstance(plan, str):
+            out.print(f"{name} cannot be planned: {plan}", markup=False, soft_wrap=True)
             continue
         total += plan.seconds if plan.seconds == plan.seconds else 0.0
-        table.add_row(folder, *(write(plan) for write in columns.values()))
-    out = console()
+        table.add_row(name, *(write(plan) for write in columns.values()))
     out.print(table)
     out.print(f"In all about {duration(total)} at {efficiency:.0%} of the peak.")
     return 0

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 
-from bayesnn.config import RunConfig
+from bayesnn.config import Data
 from bayesnn.errors import UsageError
 from bayesnn.progress import duration
 from bayesnn.run_folder import RunFolder
@@ -33,7 +34,7 @@ def execute_suite(suite: Suite, folder: SuiteFolder, budget: Budget, console: Co
         Whether it came to its end; False when it was interrupted, and then the same command continues it.
     """
     folder.begin(suite)
-    planned = suite.planned()
+    planned, why_absent = suite.planned(), functools.cache(absent_data)
     waiting = [name for name, one in planned.items() if not _is_complete(folder, name, one)]
     done = len(planned) - len(waiting)
     if done:
@@ -42,6 +43,10 @@ def execute_suite(suite: Suite, folder: SuiteFolder, budget: Budget, console: Co
         left = sum(budget.seconds.get(other, 0.0) for other in waiting[place - done - 1 :])
         console.print(f"[bold]{place}/{len(planned)}[/] {name}, about {duration(left)} left")
         began = time.monotonic()
+        if absent := why_absent(planned[name].config.data):
+            folder.record_failure(name, f"{NO_DATA}{absent}")
+            console.print(f"  not run: {NO_DATA}{absent}", markup=False)
+            continue
         if not _complete(folder, name, planned[name], console):
             return False
         console.print(f"  {'failed' if name in folder.failures else 'done'} after {duration(time.monotonic() - began)}")
@@ -56,10 +61,6 @@ def _complete(folder: SuiteFolder, name: str, planned: Planned, console: Console
     """Bring one run to its end, and measure; False when it was interrupted."""
     from bayesnn import launch
 
-    if absent := absent_data(planned.config):
-        folder.record_failure(name, f"{NO_DATA}{absent}")
-        console.print(f"  not run: {NO_DATA}{absent}", markup=False)
-        return True
     try:
         if not folder.run_path(name).exists():
             state = launch.sample_into(folder.run_path(name), name, planned.config)
@@ -83,15 +84,15 @@ def _complete(folder: SuiteFolder, name: str, planned: Planned, console: Console
     return True
 
 
-def absent_data(config: RunConfig) -> str:
-    """Say why the data of a run cannot be read; empty if they can."""
-    from bayesnn import data
+def absent_data(data: Data) -> str:
+    """Say why data cannot be read; empty if they can, or are made by a function. Large ones take seconds: ask once for each."""
+    from bayesnn.data import load
     from bayesnn.imports import is_import_path
 
-    if config.density is not None or is_import_path(config.data.name):
+    if is_import_path(data.name):
         return ""
     try:
-        data.load(**config.data.model_dump())
+        load(**data.model_dump())
     except ValueError as error:
         return str(error)
     return ""

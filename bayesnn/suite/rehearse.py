@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 import time
 from collections.abc import Mapping
@@ -10,8 +11,10 @@ from typing import Any
 
 from rich.console import Console
 
+from bayesnn.build import build_method
 from bayesnn.config import Optimise, RunConfig
 from bayesnn.imports import is_import_path
+from bayesnn.plan import Known, problem_key
 from bayesnn.progress import duration
 from bayesnn.run_folder import RunFolder
 from bayesnn.suite.execute import absent_data, reason_of
@@ -52,7 +55,7 @@ def rehearsal(config: RunConfig) -> RunConfig:
 
 
 def rehearse_suite(suite: Suite, console: Console) -> dict[str, str] | None:
-    """Build every run of a suite, and take its first steps; nothing is kept.
+    """Build every run of a suite, and take its first steps; nothing is kept. Runs on the same problem come one after the other.
 
     Args:
         suite: What to rehearse.
@@ -61,34 +64,34 @@ def rehearse_suite(suite: Suite, console: Console) -> dict[str, str] | None:
     Returns:
         Why runs failed, by name; None when it was interrupted.
     """
-    planned, failures, absent = suite.planned(), dict[str, str](), 0
+    configs, failures, absent = {name: one.config for name, one in suite.planned().items()}, dict[str, str](), 0
+    known, why_absent = Known(), functools.cache(absent_data)
     with tempfile.TemporaryDirectory() as folder:
-        for place, (name, one) in enumerate(planned.items(), 1):
-            console.print(f"[bold]{place}/{len(planned)}[/] {name}")
-            if reason := absent_data(one.config):
+        for place, (name, config) in enumerate(sorted(configs.items(), key=lambda item: problem_key(item[1])), 1):
+            console.print(f"[bold]{place}/{len(configs)}[/] {name}")
+            if reason := why_absent(config.data):
                 absent += 1
                 console.print(f"  not run: its data are not at hand: {reason}", markup=False)
                 continue
             began = time.monotonic()
             try:
-                if not _take_first_steps(Path(folder) / name, one.config, console):
+                build_method(config, known.problem(config))  # uncut: cutting may hide settings that do not fit together
+                if not _take_first_steps(Path(folder) / name, config, console):
                     return None
             except Exception as error:  # whatever goes wrong in one run must not end the others
                 failures[name] = reason_of(error)
                 console.print(f"  failed: {failures[name]}", markup=False)
             else:
                 console.print(f"  done after {duration(time.monotonic() - began)}")
-    went = len(planned) - len(failures) - absent
-    console.print(f"{went} of {len(planned)} runs took their first steps; {len(failures)} failed, {absent} have no data here.")
+    went = len(configs) - len(failures) - absent
+    console.print(f"{went} of {len(configs)} runs took their first steps; {len(failures)} failed, {absent} have no data here.")
     return failures
 
 
 def _take_first_steps(path: Path, config: RunConfig, console: Console) -> bool:
     """Return whether a run came to the end of its rehearsal; False when it was interrupted."""
     from bayesnn import launch
-    from bayesnn.build import build_method, build_problem
 
-    build_method(config, build_problem(config))  # uncut: cutting may hide settings that do not fit together
     if launch.sample_into(path, path.name, rehearsal(config)) != "complete":
         return False
     [shard] = RunFolder(path).shards()

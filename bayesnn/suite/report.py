@@ -18,10 +18,13 @@ from bayesnn.report.page import TEMPLATES
 from bayesnn.report.pictures import Drawing
 from bayesnn.report.sampling import Strip, strips
 from bayesnn.report.verdict import STYLES, Row, row_of
+from bayesnn.run_folder import RunFolder
 from bayesnn.shard import write_atomically
 from bayesnn.suite.judge import Judged, Pictured
+from bayesnn.suite.pages import RunLine, audit_of, page_of, run_lines
 from bayesnn.suite.results import NO_DATA, SuiteFolder
 from bayesnn.suite.suite import Exhibit, Suite
+from diagnostics.claims import VERDICTS
 
 CAVEAT = (
     "A verdict holds for the networks, data and sizes of this scale. Inconclusive is an answer: the interval is too wide to "
@@ -48,11 +51,11 @@ class Claim(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A run on the page: its report, or its configuration if it has none; what it lacks, empty if nothing."""
+    """A run of a hypothesis on the page: its report, or its configuration if it has none; and a reservation, or nothing."""
 
     name: str
     path: str
-    lacks: str
+    reservation: str
 
 
 def show(exhibit: Exhibit) -> Shown:
@@ -78,9 +81,12 @@ def write_suite_report(suite: Suite, folder: SuiteFolder, judged: Sequence[Judge
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    runs = run_lines(suite, folder)
     page = environment.get_template("suite.html").render(
         suite=suite,
         tally=_tally(judged),
+        audits=_audits(runs),
+        runs=runs,
         caveat=CAVEAT,
         failures=_by_reason(suite, folder),
         hypotheses=[_section(one, suite, folder) for one in judged],
@@ -115,14 +121,23 @@ def _drawing(pictured: Pictured) -> Drawing | None:
 
 
 def _run(name: str, folder_name: str, folder: SuiteFolder) -> Run:
-    """Return a run with a link to what there is of it, and say why there is no more."""
+    """Return a run with a link to what there is of it, and say why there is no more, or why its draws are not to be relied on."""
     place = folder.run_path(folder_name)
-    there = [file for file in ("report.html", "config.json") if (place / file).exists()]
-    path = f"{place.relative_to(folder.path)}/{there[0]}" if there else ""
+    path = page_of(RunFolder(place), folder) if place.exists() else ""
     reason = folder.failures.get(folder_name, "")
     if reason:
         return Run(name, path, reason if reason.startswith(NO_DATA) else f"failed: {reason}")
-    return Run(name, path, "" if folder.has_draws(folder_name) else "not complete" if there else "has not begun")
+    if not folder.has_draws(folder_name):
+        return Run(name, path, "not complete" if path else "has not begun")
+    verdict, _ = audit_of(RunFolder(place))
+    return Run(name, path, f"audit: {verdict}" if verdict in ("fail", "inconclusive") else "")
+
+
+def _audits(runs: Sequence[RunLine]) -> str:
+    """Say how many runs are good for what rests on them; empty if none was audited."""
+    counts = Counter(run.verdict for run in runs)
+    told = [f"{counts[verdict]} {verdict}" for verdict in VERDICTS["health"] if counts[verdict]]
+    return f"Audits of its {len(runs)} runs: {', '.join(told)}." if told else ""
 
 
 def _by_reason(suite: Suite, folder: SuiteFolder) -> list[tuple[str, str]]:

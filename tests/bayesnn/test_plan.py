@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from bayesnn import cli
+from bayesnn import cli, plan
 from bayesnn.build import build_problem
-from bayesnn.config import HMC, MALA, MLP, NUTS, SGHMC, Data, GaussianPrior, RunConfig, WarmUp
+from bayesnn.config import HMC, MALA, MLP, NUTS, SGHMC, SWAG, Data, GaussianPrior, MCDropout, MeanFieldVI, RunConfig, WarmUp
 from bayesnn.errors import UsageError
-from bayesnn.plan import HARDWARE, LAUNCH_SECONDS, gradient_flops, make_plan
+from bayesnn.launch import sample_into
+from bayesnn.plan import HARDWARE, LAUNCH_SECONDS, Known, gradient_flops, make_plan
 
 TINY = RunConfig(
     data=Data(name="wine"),
@@ -37,6 +38,18 @@ def test_flops_do_not_depend_on_the_microbatch():
     assert abs(parts / whole - 1) < 0.05  # the prior is counted once for each part
 
 
+FITS = [SWAG(batch_size=20, period=1, rank=2), MeanFieldVI(batch_size=20, samples=2), MCDropout(batch_size=None)]
+
+
+@pytest.mark.parametrize("sampler", FITS, ids=lambda s: s.kind)
+def test_counts_of_fits_are_those_of_the_run(sampler, tmp_path):
+    config = TINY.model_copy(update={"sampler": sampler, "warmup": WarmUp(steps=30), "draws": 2})
+    assert sample_into(tmp_path / "it", "it", config) == "complete"
+    status = json.loads((tmp_path / "it/status.json").read_text())
+    assert make_plan(config, "h200").gradients == pytest.approx(status["gradients"] + status["warmup_gradients"], rel=1e-5)
+    assert make_plan(config, "h200").gradients_a_draw == 0
+
+
 @pytest.mark.parametrize("sampler", [HMC(step_size=0.05), MALA(), SGHMC(batch_size=20)], ids=lambda s: s.kind)
 def test_counts_and_bytes_are_those_of_the_run(sampler, tmp_path):
     config = TINY.model_copy(update={"sampler": sampler, "thin": 3, "draws": 40})
@@ -53,6 +66,18 @@ def test_counts_and_bytes_are_those_of_the_run(sampler, tmp_path):
     blocks = [file for file in files if file.is_file()]
     checksum = 4  # bytes of each block's
     assert sum(file.stat().st_size - checksum for file in blocks) == plan.run_bytes
+
+
+def test_what_runs_have_in_common_is_built_and_compiled_once(monkeypatch):
+    built, lowered = [], []
+    build, lower = plan.build_problem, plan._lowered_gradient
+    monkeypatch.setattr(plan, "build_problem", lambda config: built.append(config) or build(config))
+    monkeypatch.setattr(plan, "_lowered_gradient", lambda problem: lowered.append(problem) or lower(problem))
+    changes = ({}, {"sampler": MALA()}, {"sampler": SGHMC(batch_size=20), "draws": 40}, {"temperature": 0.5}, {"microbatch": 71})
+    known = Known()
+    together = [make_plan(TINY.model_copy(update=change), "h200", known=known) for change in changes]
+    assert (len(built), len(lowered)) == (3, 2)  # a temperature is another problem with the same gradient
+    assert together == [make_plan(TINY.model_copy(update=change), "h200") for change in changes]
 
 
 def test_time_on_named_hardware():

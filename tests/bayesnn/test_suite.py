@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
+import shutil
 from collections.abc import Mapping
 
+import jax
 import pytest
 import xarray as xr
 from markupsafe import Markup
@@ -14,11 +17,14 @@ from rich.console import Console
 
 from bayesnn.config import CNNLSTM, HMC, MLP, NUTS, Data, GaussianPrior, Optimise, ResNet, RunConfig, WarmUp
 from bayesnn.errors import UsageError
+from bayesnn.plan import problem_key
 from bayesnn.report.pictures import Drawing, Shown
 from bayesnn.run_folder import RunFolder
-from bayesnn.suite.budget import make_budget, print_budget
+from bayesnn.suite import execute, pages
+from bayesnn.suite.budget import RUN_SECONDS, each_once, make_budget, print_budget
 from bayesnn.suite.execute import execute_suite
 from bayesnn.suite.judge import judge_suite, read_exhibits, read_findings
+from bayesnn.suite.pages import run_lines, write_run_pages
 from bayesnn.suite.report import show, write_suite_report
 from bayesnn.suite.results import SuiteFolder
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Picture, Planned, Suite
@@ -85,6 +91,39 @@ def test_the_budget_comes_first(finished):
     assert text.index("in all") < text.index("1/4")
 
 
+def of_runs(configs) -> Suite:
+    runs = {f"run{number}": Planned(config) for number, config in enumerate(configs)}
+    return Suite("s", "t", "d", (Hypothesis("H1", "t", "s", "p", runs, {}),))
+
+
+def test_runs_that_differ_in_split_and_seed_cost_once_and_those_on_one_problem_follow_each_other():
+    changes = ({}, {"prior": GaussianPrior(scale=0.5)}, {"seed": 3}, {"data": Data(name="wine", split=2)}, {"sampler": NUTS()})
+    asked = []
+    suite = of_runs([WINE.model_copy(update=change) for change in changes])
+    costs = each_once(suite, lambda config: asked.append(config) or config.sampler.kind)
+    assert list(costs.values()) == ["hmc", "hmc", "hmc", "hmc", "nuts"]
+    assert list(costs) == list(suite.planned())
+    problems = [problem_key(config) for config in asked]
+    assert (len(problems), len(set(problems)), problems) == (3, 2, sorted(problems))
+
+
+def test_chains_that_are_more_than_devices_wait_for_their_turn():
+    devices = len(jax.devices())
+    chains = (1, devices, devices + 1, 2 * devices)
+    budget = make_budget(of_runs([WINE.model_copy(update={"chains": count}) for count in chains]))
+    one, *others = (seconds - RUN_SECONDS for seconds in budget.seconds.values())
+    assert [seconds / one for seconds in others] == pytest.approx([1, 2, 2])
+
+
+def test_data_are_looked_for_once(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(execute, "absent_data", lambda data: asked.append(data) or "nobody has them")
+    suite, folder = of_runs([WINE, MAP, ABSENT]), SuiteFolder(tmp_path)
+    assert execute_suite(suite, folder, make_budget(suite), quiet())
+    assert [data.name for data in asked] == ["wine", "no_such_data"]
+    assert len(folder.failures) == 3
+
+
 def test_a_failure_is_told_and_ends_nothing(finished):
     suite, folder, console = finished
     names = suite.folder_names(suite.hypotheses[1])
@@ -116,6 +155,36 @@ def test_verdicts_and_page(finished):
     assert f'href="runs/{folder.run_path(suite.folder_names(suite.hypotheses[0])["hmc"]).name}/config.json">hmc</a>' in page
     assert read_findings(folder) == [judgement.finding for one in (first, second) for judgement in one.judgements]
     assert read_exhibits(folder)["better"][0].rows == first.judgements[0].exhibits[0].rows
+
+
+def test_every_run_has_a_page_of_its_own_and_a_line(finished, tmp_path):
+    suite, folder = finished[0], SuiteFolder(shutil.copytree(finished[1].path, tmp_path / "suite"))
+    write_run_pages(suite, folder, quiet())
+    hmc, other = run_lines(suite, folder)
+    assert (hmc.name, hmc.sampler, hmc.draws, hmc.verdict) == ("hmc", "hmc", "2 x 5", "inconclusive")
+    assert (other.name, other.draws, other.verdict) == ("map", "2 x 1", "not applicable")
+    assert hmc.sentence.startswith("Do not rely on these draws yet")
+    text = write_suite_report(suite, folder, judge_suite(suite, folder)).read_text()
+    assert f'href="{hmc.path}">hmc</a> <strong>(audit: inconclusive)</strong>' in text
+    assert f'href="{other.path}">map</a>.' in text
+    assert "Audits of its 2 runs: 1 inconclusive, 1 not applicable." in text
+    assert (folder.path / hmc.path).name == "report.html"
+    before = {path: path.stat().st_mtime_ns for path in folder.path.glob("runs/*/report.html")}
+    run = (folder.path / hmc.path).parent
+    os.utime(next(run.glob("shards/*/commit.json")), ns=(before[run / "report.html"] + 10**9,) * 2)  # as if it had gone on
+    write_run_pages(suite, folder, quiet())
+    assert [path.parent for path, time in before.items() if path.stat().st_mtime_ns != time] == [run]
+
+
+def test_a_page_that_cannot_be_written_costs_nothing_else(finished, tmp_path, monkeypatch):
+    def refuse(run):
+        raise ValueError("no page today")
+
+    monkeypatch.setattr(pages, "write_report", refuse)
+    suite, folder, console = finished[0], SuiteFolder(shutil.copytree(finished[1].path, tmp_path / "suite")), quiet()
+    write_run_pages(suite, folder, console)
+    assert console.file.getvalue().count("no page today") == 2
+    assert [(line.path.rpartition("/")[2], line.verdict) for line in run_lines(suite, folder)] == [("config.json", "")] * 2
 
 
 def test_what_is_complete_is_not_run_again(finished):

@@ -48,6 +48,7 @@ def test_a_suite_from_nothing_to_its_report(small, tmp_path, capsys):
     assert "HMC beats MAP" in out
     folder = tmp_path / "izmailov2021-laptop"
     assert (folder / "report.html").exists()
+    assert len(list(folder.glob("runs/*/report.html"))) == 2
     assert "| | better |" in (folder / "findings.md").read_text()
 
 
@@ -55,7 +56,11 @@ def test_a_plan_names_every_run(small, capsys):
     assert main(["plan", "izmailov2021", "--hardware", "tpu-v3", "--devices", "512"]) == 0
     out = capsys.readouterr().out
     assert "512 x tpu-v3" in out
-    assert sum(name in out for name in ("hmc-", "map-", "absent-", "broken-")) == 4
+    heading, row = (next(line.split() for line in out.splitlines() if line.startswith(word)) for word in ("run", "hmc"))
+    assert heading == ["run", "parameters", "gradient", "a", "draw", "in", "all", "a", "draw", "device", "time"]
+    assert row[:2] == ["hmc", f"{(13 + 1) * 3 + (3 + 1) * 3}"]
+    assert "\N{HORIZONTAL ELLIPSIS}" not in out  # no number is cut
+    assert sum(f"\n{name}" in f"\n{out}" for name in ("hmc ", "map ", "absent cannot", "broken cannot")) == 4
 
 
 def test_a_rehearsal_takes_first_steps_and_leaves_nothing(small, tmp_path, capsys):
