@@ -258,7 +258,7 @@ class RunConfig(Frozen):
     microbatch: PositiveInt | None = None
     """Examples whose gradient is computed at a time; bounds memory."""
     data_blocks: PositiveInt = 1
-    """Blocks, a power of two, into which a gradient cuts the data; as many devices can share the data of a chain."""
+    """Blocks, a power of two, into which a gradient of all data cuts them; as many devices can share the data of a chain."""
     chain_block: PositiveInt | None = None
     """Chains that move in one vmap: 1 on a CPU by default, all chains of a device elsewhere."""
     test_points: PositiveInt | None = None
