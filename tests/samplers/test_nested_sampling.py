@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from scipy.special import logsumexp
 
 from samplers import (
     Batch,
@@ -14,6 +15,7 @@ from samplers import (
     Target,
     Tempering,
     load_run,
+    log_density_terms,
     make_mesh,
     nested_evidence,
     nested_sampling,
@@ -164,6 +166,20 @@ def test_evidence_of_known_volumes():
     pulls = [(x.log_evidence - np.log(0.01)) / x.standard_error for x in found]
     # A standard deviation of 40 has a relative error of 11 %: four of them.
     assert abs(np.std(pulls) - 1) < 0.45
+
+
+def test_volumes_and_evidence_of_the_first_step_by_hand():
+    """Of twelve points the two lowest die: the first beside eleven others, the second beside ten."""
+    kernel, positions = nested_sampling(TARGET, num_moves=2, num_deaths=2), prior_draws(1, 1, 12)
+    begun = run_nested(kernel, positions=positions, num_steps=1, until=None)
+    state = jax.tree.map(lambda x: np.asarray(x[0], np.float64), begun.run.state)
+    lowest = np.sort([float(log_density_terms(TARGET, x, BATCH)[1]) for x in positions[0]])[:2]
+    volumes = np.exp(-np.cumsum([0, 1 / 12, 1 / 11]))
+    np.testing.assert_array_equal(state.num_live, [12, 11])
+    # Some float32 roundings, of log likelihoods of the order of 100.
+    np.testing.assert_allclose(state.dead.log_likelihood, lowest, rtol=1e-5)
+    np.testing.assert_allclose(state.log_volume, np.log(volumes[-1]), rtol=1e-5)
+    np.testing.assert_allclose(state.log_evidence, logsumexp(lowest, b=-np.diff(volumes)), rtol=1e-5)
 
 
 def test_once_done_nobody_dies(finished):
