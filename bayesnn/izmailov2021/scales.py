@@ -110,7 +110,7 @@ class Scale:
         Four regions, the measure's default, are too few for slopes over regions: their masses hardly span the factor of two that
         B2 asks for, and B4 has two slopes to tell.
         """
-        return Planned(self.small.posterior, {"basins": {"num_regions": 8, "ladder_draws": 1200}}, measure_seconds=450.0)
+        return Planned(self.small.posterior, {"basins": {"num_regions": 8, "ladder_draws": 1200}}, measure_seconds=110.0)
 
     @property
     def main(self) -> World:

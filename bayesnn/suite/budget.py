@@ -21,14 +21,31 @@ from bayesnn.problem import Problem
 from bayesnn.progress import duration
 from bayesnn.suite.suite import Suite
 
-# Building, tracing and compiling a run and committing its draws, measured here on two cores with a warm compilation cache.
-RUN_SECONDS = 5.0
+# What a run takes besides its gradients, measured in a suite at scale laptop on two cores with a cold compilation cache: to be
+# built, to commit its draws and to write its report; and the first run of a compiled program some seconds more, and so many times
+# what a gradient takes to compile.
+RUN_SECONDS, PROGRAM_SECONDS, COMPILATIONS = 3.0, 6.0, 2.5
 # Gradients of every network are timed until they take so long in one go.
 TIMED_SECONDS = 0.2
 # Of data that come in microbatches, so many are timed.
 TIMED_EXAMPLES = 16
 # Of a trajectory that the sampler decides on: six doublings.
 NUTS_GRADIENTS = 63
+
+
+class Timed(NamedTuple):
+    """Seconds of a full-data gradient of one chain, and of its compilation."""
+
+    gradient: float
+    compilation: float
+
+
+class Cost(NamedTuple):
+    """Gradients of a run, seconds that it takes for them, and seconds that one of them takes to compile."""
+
+    gradients: float
+    sampling: float
+    compilation: float
 
 
 class Budget(NamedTuple):
@@ -48,13 +65,17 @@ def make_budget(suite: Suite) -> Budget:
 
     Runs whose data or network cannot be built cost nothing: they will be reported as failed.
     """
-    known, timed = Known(), dict[str, float]()
+    known, timed = Known(), dict[str, Timed]()
     costs = each_once(suite, lambda config: _cost(config, known, timed))
-    planned = suite.planned()
-    return Budget(
-        {name: gradients for name, (gradients, _) in costs.items()},
-        {name: seconds + planned[name].measure_seconds for name, (_, seconds) in costs.items()},
-    )
+    seconds: dict[str, float] = {}
+    programs: set[tuple[object, ...]] = set()
+    for name, planned in suite.planned().items():
+        cost, program = costs[name], _program(planned.config)
+        is_first = program not in programs
+        programs.add(program)
+        begun = RUN_SECONDS + is_first * (PROGRAM_SECONDS + COMPILATIONS * cost.compilation) if cost.gradients else 0.0
+        seconds[name] = cost.sampling + planned.measure_seconds + begun
+    return Budget({name: cost.gradients for name, cost in costs.items()}, seconds)
 
 
 def each_once[T](suite: Suite, cost: Callable[[RunConfig], T]) -> dict[str, T]:
@@ -73,22 +94,29 @@ def each_once[T](suite: Suite, cost: Callable[[RunConfig], T]) -> dict[str, T]:
     return {name: costs[key] for name, key in keys.items()}
 
 
-def _cost(config: RunConfig, known: Known, timed: dict[str, float]) -> tuple[float, float]:
-    """Return gradients and seconds of a run; nothing for one that cannot be built, which will be reported as failed."""
+def _cost(config: RunConfig, known: Known, timed: dict[str, Timed]) -> Cost:
+    """Return what a run costs; nothing for one that cannot be built, which will be reported as failed."""
     try:
         problem = known.problem(config)
         gradients = gradients_of_run(config, problem)
     except UsageError:
-        return 0.0, 0.0
+        return Cost(0.0, 0.0, 0.0)
     key = gradient_key(config)
     if key not in timed:
-        timed[key] = _seconds_a_gradient(problem)
+        timed[key] = _time_gradient(problem)
     count = gradients if math.isfinite(gradients) else config.chains * config.draws * config.thin * NUTS_GRADIENTS
     rounds = math.ceil(config.chains / len(jax.devices()))
-    return gradients, RUN_SECONDS + rounds * count / config.chains * timed[key]
+    return Cost(gradients, rounds * count / config.chains * timed[key].gradient, timed[key].compilation)
 
 
-def _seconds_a_gradient(problem: Problem) -> float:
+def _program(config: RunConfig) -> tuple[object, ...]:
+    """Return what is compiled into the program of a run, the most of it: numbers such as scales and step sizes are arguments."""
+    unsplit = config.model_copy(update={"data": config.data.model_copy(update={"split": 0})})
+    chosen = [(name, value) for part in (config.prior, config.sampler) for name, value in part if not isinstance(value, float)]
+    return (gradient_key(unsplit), str(chosen), config.chains)
+
+
+def _time_gradient(problem: Problem) -> Timed:
     """Time a gradient of one chain in a compiled loop, as samplers take it, while every device works on a chain of its own.
 
     Of data in microbatches a few examples are timed: a gradient on all may take minutes here, and one microbatch all memory.
@@ -112,14 +140,16 @@ def _seconds_a_gradient(problem: Problem) -> float:
     by_chain = jax.shard_map(descend, mesh=mesh, in_specs=(whole, whole, chain, whole), out_specs=chain, check_vma=False)
     compiled = jax.jit(by_chain)
     positions = jax.tree.map(lambda x: jnp.zeros((num_devices, *x.shape), x.dtype), problem.like)
-    count, spent = 0, 0.0
-    while spent < TIMED_SECONDS:
-        count = max(1, 4 * count)
-        jax.block_until_ready(compiled(0, 0.0, positions, batch))  # compiles, at first
+
+    def seconds(count: int) -> float:
         began = time.perf_counter()
-        jax.block_until_ready(compiled(count, 0.0, positions, batch))  # of no length: each is taken at the start
-        spent = time.perf_counter() - began
-    return spent / count * max(num_examples, 1) / max(rows, 1)
+        jax.block_until_ready(compiled(count, 0.0, positions, batch))  # steps of no length: the chain stays at its start
+        return time.perf_counter() - began
+
+    compilation, count = seconds(0), 1
+    while (spent := seconds(count)) < TIMED_SECONDS:
+        count *= 4
+    return Timed(spent / count * max(num_examples, 1) / max(rows, 1), compilation)
 
 
 def print_budget(console: Console, suite: Suite, budget: Budget) -> None:
