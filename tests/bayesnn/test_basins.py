@@ -9,7 +9,15 @@ import pytest
 
 import samplers
 from bayesnn.measure.nested import run_nested
-from bayesnn.measure.tempered import Ladders, evidence_of_ladders, evidence_of_particles, run_ladders, run_particles
+from bayesnn.measure.tempered import (
+    Ladders,
+    Particles,
+    evidence_of_ladders,
+    evidence_of_particles,
+    run_ladders,
+    run_particles,
+)
+from bayesnn.measure.visits import _drawn
 from diagnostics import regions
 from diagnostics.oracles import double_well, gaussian_mixture, superposition
 from samplers import Target
@@ -126,13 +134,23 @@ def test_both_roads_find_the_evidence(well, roads):
 
 
 def test_evidences_of_ladders_are_averaged_and_not_their_logarithms():
-    """A thousand ladders of 8 draws, each of a variance of 0.2: the mean of their logarithms is low by 0.1, 7 standard errors."""
-    rng, betas, precision = np.random.default_rng(4), np.array([0.0, 0.1, 0.4, 1.0]), 50.0
-    draws = rng.normal(size=(1000, 8, 4)) / np.sqrt(1 + precision * betas)
-    ladders = Ladders(None, -precision / 2 * draws**2, np.tile(betas, (1000, 1)), np.ones(1000, int), 0.0)
-    found = evidence_of_ladders(ladders)["stepping stone"]
-    assert abs(found.log_evidence + 0.5 * np.log(1 + precision)) < 4 * found.standard_error
-    assert found.standard_error < 0.02
+    """Ladders of likelihoods that hardly vary have evidences of 1 and of 3: the mean is 2, that of the logarithms log(3) / 2."""
+    of_ladder = np.log([1.0, 1.0, 3.0, 3.0])[:, None, None]
+    log_likelihood = of_ladder + 1e-6 * np.random.default_rng(4).normal(size=(4, 8, 3))
+    ladders = Ladders(None, log_likelihood, np.tile([0.0, 0.2, 1.0], (4, 1)), np.ones(4, int), 0.0)
+    assert evidence_of_ladders(ladders)["stepping stone"].log_evidence == pytest.approx(np.log(2), abs=1e-5)
+    hot = ladders._replace(log_likelihood=3 * log_likelihood)  # log likelihoods are kept untempered
+    assert evidence_of_ladders(hot, 3.0)["stepping stone"].log_evidence == pytest.approx(np.log(2), abs=1e-5)
+
+
+def test_the_pilot_is_drawn_by_weights_and_evidences():
+    """Two systems of two kinds of particles: three quarters come from the second, and four fifths of these are of its second."""
+    position = {"w": np.repeat(np.arange(4.0).reshape(2, 2), 4000, 1)}
+    log_weights = np.repeat(np.log([[0.5, 0.5], [0.2, 0.8]]), 4000, 1) - np.log(4000)
+    drawn = np.asarray(_drawn(jax.random.key(0), Particles(position, log_weights, np.log([1.0, 3.0]), 0.0))["w"])
+    expected = np.array([0.125, 0.125, 0.15, 0.6])
+    found = np.bincount(drawn.astype(int), minlength=4) / len(drawn)
+    assert (np.abs(found - expected) < 4 * np.sqrt(expected / len(drawn))).all()
 
 
 def nested_of(oracle, starts_scale=1.0, seed=3, points=300):

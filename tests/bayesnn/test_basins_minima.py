@@ -91,6 +91,19 @@ def test_a_path_goes_round_the_hill():
     np.testing.assert_array_equal(np.diag(height), 0)
 
 
+def test_a_barrier_is_above_the_higher_minimum():
+    """In a curved valley whose two ends differ by 0.4 nats."""
+    target, batch = target_of(valley)
+    minima = flow_to_minima(target, batch, TEMPERING, jnp.array([[1.0, 0.4], [-1.0, -0.4]]))
+    start = np.repeat(np.asarray(minima.position, float)[:, None], 2, 1)
+    height = barriers(target, batch, TEMPERING, jnp.zeros(2), start, minima.log_density, minima.hessian)[0, 1]
+    along = np.linspace(-1.2, 1.2, 2401)
+    floor = 2 * (along**2 - 1) ** 2 + 0.2 * along
+    expected = floor[np.abs(along) < 0.5].max() - floor[along > 0].min()
+    # Chords between 17 points of the path leave the floor by 1e-3, which costs 100 times the square of that and less.
+    assert height == pytest.approx(expected, abs=0.05)
+
+
 def test_points_are_spaced_evenly():
     path = jnp.array([[0.0, 0.0], [1.0, 0.0], [1.0, 3.0]])
     np.testing.assert_allclose(respaced(path, 5), [[0, 0], [1, 0], [1, 1], [1, 2], [1, 3]], atol=1e-6)  # rounding in float32

@@ -45,8 +45,9 @@ def test_doubt_on_images_of_another_set(cli, refused, outside, finished_copy, tm
     assert done.status == 0, done.err
     assert "notmnist: area under the ROC curve" in done.out
     result = read_measure(RunFolder.open(tmp_path / "images"), "ood").tree.to_dataset()
-    value, lower, upper = result["auroc"].sel(set="notmnist", score="entropy").values
-    assert 0.5 < lower <= value <= upper
+    for score in ("entropy", "confidence"):
+        value, lower, upper = result["auroc"].sel(set="notmnist", score=score).values
+        assert 0.5 < lower <= value <= upper, score
     np.testing.assert_allclose(result["entropy"].sum("bin"), 1)
     assert list(result["predicted"].values) == ["inside", "notmnist"]
     assert "no folder" in refused("measure", tmp_path / "images", "ood", "--sets", "mnist")

@@ -11,7 +11,7 @@ import pytest
 
 import samplers
 from bayesnn.measure.descent import minimise_loss
-from bayesnn.measure.learning import learning_coefficient
+from bayesnn.measure.learning import _kernel, _prepare, learning_coefficient
 from bayesnn.measure.llc import LocalSampling
 from bayesnn.measure.resample import bootstrap_data
 from diagnostics.learning import Spectrum, predict_bias
@@ -147,6 +147,14 @@ def test_a_deep_linear_network_at_a_true_one():
     soon = learning_coefficient(KEY, target, batch, layers, how.model_copy(update={"burn_in": 0, "draws": 20, "thin": 1}))
     assert soon.estimates["mean"].value < 0.85 * truth
     assert verdict(soon, "convergence").note.startswith("Not converged")
+
+
+def test_steps_are_as_coarse_at_every_temperature():
+    """Step times precision is that of the first temperature, as far as the localiser is small: so are the biases."""
+    target, batch = t.quadratic(H)
+    how = t.short(inverse_temperatures=(1.0, 1.5, 4.0), step_size=0.006, chains=2)
+    steps = np.asarray(_kernel(_prepare(KEY, target, batch, jnp.zeros(4), how, None), how)[1].tuning.step_size)
+    np.testing.assert_allclose(steps, np.repeat([0.006, 0.004, 0.0015], 2), rtol=1e-6)  # rounding of float32
 
 
 # What is known to go wrong elsewhere.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 
 import numpy as np
@@ -70,6 +71,21 @@ def test_chains_that_are_not_finite_are_left_out_and_counted(measured):
     assert run_fluctuation(posterior, weights) == (alone, 1)
     weights["layer_0.bias"].values[1, 7] = np.nan
     assert run_fluctuation(posterior, weights) == (None, 2)
+
+
+def test_the_fluctuation_is_of_the_temperature_of_the_likelihood(measured):
+    from bayesnn.build import build_posterior
+    from bayesnn.load import read_tree
+    from bayesnn.measure.waic import run_fluctuation
+    from samplers import Tempering
+
+    posterior, weights = build_posterior(measured.config), read_tree(measured)["posterior"].to_dataset()
+    (one, _), (hot, _) = (
+        run_fluctuation(dataclasses.replace(posterior, tempering=tempering), weights)
+        for tempering in (Tempering.at(), Tempering.at(2.0, 4.0))
+    )
+    # beta V / 2, at the same V: the temperature of all times that of the likelihood is 8.
+    assert hot.singular_fluctuation == pytest.approx(one.singular_fluctuation / 8)
 
 
 def test_data_sets_that_lost_all_chains_are_counted():

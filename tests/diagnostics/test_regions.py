@@ -47,6 +47,9 @@ def test_shares_and_transitions_by_hand():
     matrix = regions.transition_matrix(labels, 4)
     np.testing.assert_array_equal(matrix[:3, :3], [[0.5, 0.5, 0], [0.5, 0.5, 0], [0, 0, 1]])
     assert np.isnan(matrix[3]).all()
+    np.testing.assert_array_equal(
+        regions.transition_matrix([[0, 1, 2, 2]], 3), [[0, 1, 0], [0, 0, 1], [0, 0, 1]]
+    )  # rows are from
     assert regions.round_trips(labels, np.array([True, False, False, False])) == 1
     np.testing.assert_array_equal(regions.first_entry_shares(labels, [0, 1], 4), [[1, 0, 0, 0], [0, 0, 1, 0]])
 
@@ -154,6 +157,12 @@ def test_combined_masses_are_closer(rng):
     both = regions.combined([one, other])
     assert both.standard_error.sum() < min(one.standard_error.sum(), other.standard_error.sum())
     assert regions.combined([one, regions.masses_from_logs("exact", np.log(MASS))]).method == "exact"
+
+
+def test_the_distance_by_hand():
+    labels = np.tile([0, 0, 0, 1, 2], (8, 40))
+    found = regions.visit_distance(labels, regions.masses_from_logs("exact", np.log([0.4, 0.4, 0.2])))
+    assert found.value == pytest.approx(0.2)  # 0.6, 0.2, 0.2 of the visits: half the sum of two differences of 0.2
 
 
 def test_visits_by_mass_passes_chains_that_mix(rng):
