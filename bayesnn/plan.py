@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -56,8 +56,6 @@ TIMED_SECONDS = 1.0
 COPIES = 8
 # Settings that decide the cost of one gradient; the prior's share of it is that of one more example.
 GRADIENT = ("data", "model", "likelihood", "density", "precision", "microbatch", "data_blocks")
-# Settings that decide what is sampled.
-PROBLEM = (*GRADIENT, "prior", "temperature", "likelihood_temperature", "test_points")
 
 
 @dataclass(frozen=True)
@@ -120,7 +118,7 @@ class Known:
         if self._problem is None or key != self._key:
             self._problem = None  # its data go before others are read
             self._key, self._problem = key, build_problem(config)
-        return self._problem
+        return _tempered(self._problem, config)
 
     def gradient(self, config: RunConfig) -> Gradient:
         """Return what a gradient of a run takes; raises what `problem` does."""
@@ -140,8 +138,16 @@ def gradient_key(config: RunConfig) -> str:
 
 
 def problem_key(config: RunConfig) -> str:
-    """Return what decides what a run samples, as text; texts sort by data first."""
-    return gradient_key(config) + config.model_dump_json(include=set(PROBLEM) - set(GRADIENT))
+    """Return what decides what is built for a run, as text; texts sort by data first."""
+    return gradient_key(config) + config.model_dump_json(include={"temperature"} if config.density else {"prior", "test_points"})
+
+
+def _tempered(problem: Problem, config: RunConfig) -> Problem:
+    """Return a network's problem at the temperatures of a run, numbers that nothing else is made of."""
+    if problem.posterior is None:
+        return problem
+    tempering = samplers.Tempering.at(config.temperature, config.likelihood_temperature)
+    return replace(problem, tempering=tempering, posterior=replace(problem.posterior, tempering=tempering))
 
 
 def make_plan(

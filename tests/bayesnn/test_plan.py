@@ -74,9 +74,10 @@ def test_what_runs_have_in_common_is_built_and_compiled_once(monkeypatch):
     monkeypatch.setattr(plan, "build_problem", lambda config: built.append(config) or build(config))
     monkeypatch.setattr(plan, "_lowered_gradient", lambda problem: lowered.append(problem) or lower(problem))
     changes = ({}, {"sampler": MALA()}, {"sampler": SGHMC(batch_size=20), "draws": 40}, {"temperature": 0.5}, {"microbatch": 71})
+    changes += ({"microbatch": 71, "prior": GaussianPrior(scale=1.0)},)
     known = Known()
     together = [make_plan(TINY.model_copy(update=change), "h200", known=known) for change in changes]
-    assert (len(built), len(lowered)) == (3, 2)  # a temperature is another problem with the same gradient
+    assert (len(built), len(lowered)) == (3, 2)  # a prior is another problem with the same gradient, a temperature is none
     assert together == [make_plan(TINY.model_copy(update=change), "h200") for change in changes]
 
 
