@@ -224,7 +224,7 @@ def test_the_same_key_gives_the_same_losses():
 def test_a_minimum_of_the_posterior_is_not_one_of_the_loss():
     target, batch, solution, hessian = t.regression(num_data=100, scale=0.5)
     posterior_mode = np.linalg.solve(100 * hessian + np.eye(3), 100 * hessian @ solution)
-    how = t.short(inverse_temperatures=(1.0, 1.5), thin=4)
+    how = t.short(inverse_temperatures=(1.0, 1.5), thin=10)
     found = learning_coefficient(KEY, target, batch, posterior_mode, how)
     assert verdict(found, "minimum").note.startswith("Not a minimum")
     lowest = minimise_loss(target, batch, jnp.asarray(posterior_mode), num_steps=100)
