@@ -8,20 +8,21 @@ Compared: log density of the test targets at each temperature with that at T = 1
 hold together (Bonferroni). Which temperature is best is told with how often it wins when the test points are resampled.
 
 Decides: without augmentation, supported if no temperature gains 0.01 nats or more, contradicted if one below 1 gains more than
-that. With augmentation, supported if a temperature below 1 gains more than 0.01 nats, contradicted if none gains that much. The
-intervals are of these very draws: whether those at each temperature are enough is for the audits of the runs, which the report
-tells.
+that. With augmentation, supported if a temperature below 1 gains more than 0.01 nats, contradicted if none gains that much. A
+temperature at which the chains disagree in function space may gain anything, as it is not its posterior that predicts; if they do
+at T = 1, all may. Whether draws are enough, the audits of the runs say.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import xarray as xr
 
 from bayesnn.config import HMC, Augmented, RunConfig
+from bayesnn.izmailov2021.disagreement import chains_disagree, without_knowledge
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
 from diagnostics.claims import percent
@@ -67,14 +68,26 @@ def tempered(config: RunConfig, temperature: float) -> RunConfig:
 
 def judge(trees: Mapping[str, xr.DataTree], temperatures: tuple[float, ...]) -> Judgement:
     """Ask whether any temperature predicts better than 1, without augmentation."""
-    gains, shares = temperature_gains(trees, temperatures, "T={:g}")
-    return told("C3 plain", no_need(gains), gains, shares)
+    return judge_at(trees, temperatures, "C3 plain", "T={:g}", no_need)
 
 
 def judge_augmented(trees: Mapping[str, xr.DataTree], temperatures: tuple[float, ...]) -> Judgement:
     """Ask whether a temperature below 1 predicts better than 1, with augmentation."""
-    gains, shares = temperature_gains(trees, temperatures, "augmented T={:g}")
-    return told("C3 augmented", need_of_cold(gains), gains, shares)
+    return judge_at(trees, temperatures, "C3 augmented", "augmented T={:g}", need_of_cold)
+
+
+def judge_at(
+    trees: Mapping[str, xr.DataTree],
+    temperatures: tuple[float, ...],
+    claim: str,
+    name: str,
+    decide: Callable[[Mapping[float, Estimate]], str],
+) -> Judgement:
+    """Judge the gains of temperatures over 1, of runs with these names."""
+    gains, shares = temperature_gains(trees, temperatures, name)
+    apart = {t: chains_disagree(trees[name.format(t)]) for t in temperatures}
+    known = without_knowledge(gains, {t: apart[t] or apart[1.0] for t in gains})
+    return told(claim, decide(known), gains, shares, [f"{t:g}" for t in temperatures if apart[t]])
 
 
 def temperature_gains(
@@ -103,13 +116,16 @@ def need_of_cold(gains: Mapping[float, Estimate]) -> str:
     return "contradicted" if all(gain.upper < MARGIN for gain in cold) else "inconclusive"
 
 
-def told(claim: str, verdict: str, gains: Mapping[float, Estimate], shares: Mapping[float, float]) -> Judgement:
-    """Return a verdict about temperatures with what it rests on."""
+def told(
+    claim: str, verdict: str, gains: Mapping[float, Estimate], shares: Mapping[float, float], apart: Sequence[str] = ()
+) -> Judgement:
+    """Return a verdict about temperatures with what it rests on, and where chains disagree."""
     best = max(gains, key=lambda t: gains[t].value)
     likely = [f"{t:g} ({percent(share)})" for t, share in shares.items() if share >= RARELY]
     note = (
         f"{gain_sentence(f'The best other temperature, {best:g}, over 1', gains[best])} "
         f"Best when test points are resampled: T = {', '.join(likely)}."
+        + (f" The chains disagree at T = {', '.join(apart)}." if apart else "")
     )
     rows = {f"T = {t:g}": gain for t, gain in gains.items()}
     exhibit = Exhibit(

@@ -6,7 +6,7 @@ Compared: log density of the test targets with that under the reference's prior,
 intervals of a sweep hold together (Bonferroni).
 
 Decides, for scales and for families apart: supported if every setting lies within the margin of 0.01 nats of the reference,
-contradicted if one lies beyond.
+contradicted if one lies beyond. A prior under which the chains disagree in function space may lie anywhere.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Literal
 import xarray as xr
 
 from bayesnn.config import FamilyPrior, GaussianPrior, RunConfig
+from bayesnn.izmailov2021.disagreement import chains_disagree, without_knowledge
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
 from diagnostics.hypotheses import (
@@ -65,5 +66,9 @@ def judge(trees: Mapping[str, xr.DataTree], claim: str, names: tuple[str, ...]) 
         gains,
         (-MARGIN, MARGIN),
     )
-    verdict = conjunction(equivalence(gain) for gain in gains.values())
+    apart = {name: chains_disagree(trees[name]) for name in (REFERENCE, *names)}
+    known = without_knowledge(gains, {name: apart[name] or apart[REFERENCE] for name in gains})
+    verdict = conjunction(equivalence(gain) for gain in known.values())
+    if any(apart.values()):
+        note += f" The chains disagree under {', '.join(name for name, is_so in apart.items() if is_so)}."
     return Judgement(hypothesis(claim, verdict, gains[farthest], note, MARGIN), (exhibit,))

@@ -86,14 +86,15 @@ def plan_suite(name: str, scale: str, hardware: str, devices: int, efficiency: f
     from bayesnn.suite.budget import each_once
 
     suite = load_suite(name, scale)
-    table = Table(box=None, pad_edge=False, title=f"{suite.name}, {scale}, on {devices} x {hardware}", title_justify="left")
+    title = f"{suite.name}, {scale}, on {devices} x {hardware}"
+    table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0), title=title, title_justify="left")
     columns: dict[str, Callable[[Plan], str]] = {
         "parameters": lambda plan: f"{plan.num_params:,}",
-        "FLOP a\ngradient": lambda plan: with_prefix(plan.gradient_flops, ""),
+        "gradient,\nFLOP": lambda plan: with_prefix(plan.gradient_flops, ""),
         "gradients\na draw": lambda plan: with_prefix(plan.gradients_a_draw, ""),
-        "gradients\nin all": lambda plan: with_prefix(plan.gradients, ""),
-        "bytes\na draw": lambda plan: with_prefix(plan.draw_bytes, ""),
-        "bytes a\ndevice": lambda plan: with_prefix(plan.device_bytes, ""),
+        "in\nall": lambda plan: with_prefix(plan.gradients, ""),
+        "draw,\nbytes": lambda plan: with_prefix(plan.draw_bytes, ""),
+        "device,\nbytes": lambda plan: with_prefix(plan.device_bytes, ""),
         "time": lambda plan: duration(plan.seconds) if plan.seconds == plan.seconds else "unknown",
     }
     table.add_column("run")

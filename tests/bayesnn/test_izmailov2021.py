@@ -258,11 +258,44 @@ def test_c3_with_augmentation():
     assert verdicts(judge, worlds) == ["supported", "contradicted", "inconclusive"]
 
 
+def apart(skill: float) -> xr.DataTree:
+    """Return chains that disagree, with the scores of ones that do not."""
+    tree = mixing(0.0, 3.0)
+    scores = predictions(skill, draws=200)["functions"]["log_likelihood"]
+    tree["functions"] = tree["functions"].to_dataset().assign(log_likelihood=scores)
+    return tree
+
+
+def test_c3_takes_nothing_from_temperatures_at_which_chains_disagree():
+    def judge(name, **trees):
+        decide = {"T": c3_cold_posterior.judge, "augmented T": c3_cold_posterior.judge_augmented}[name]
+        return decide(
+            {f"{name}={t[1:].replace('_', '.')}": tree for t, tree in trees.items()}, temperatures=(0.03, 0.1, 1.0)
+        ).finding
+
+    agreed = predictions(SAME)
+    for name, verdict, good in (("T", "contradicted", GOOD), ("augmented T", "supported", GOOD)):
+        assert judge(name, t0_03=agreed, t0_1=predictions(good), t1=agreed).verdict == verdict
+        assert judge(name, t0_03=apart(BAD), t0_1=predictions(good), t1=agreed).verdict == verdict  # decided by another
+        found = judge(name, t0_03=agreed, t0_1=apart(good), t1=agreed)
+        assert found.verdict == "inconclusive"
+        assert found.note.endswith("The chains disagree at T = 0.1.")
+        assert judge(name, t0_03=agreed, t0_1=predictions(good), t1=apart(SAME)).verdict == "inconclusive"
+
+
+def test_c4_takes_nothing_from_priors_under_which_chains_disagree():
+    def judge(**trees):
+        return c4_priors.judge(trees, claim="C4 scale", names=("a", "b")).finding
+
+    agreed = predictions(SAME)
+    assert judge(reference=agreed, a=agreed, b=apart(BAD)).verdict == "inconclusive"
+    assert judge(reference=agreed, a=predictions(BAD), b=apart(SAME)).verdict == "contradicted"
+    assert judge(reference=apart(SAME), a=agreed, b=agreed).verdict == "inconclusive"
+    assert judge(reference=agreed, a=agreed, b=apart(SAME)).note.endswith("The chains disagree under b.")
+
+
 def test_c1_says_nothing_of_chains_that_disagree():
-    good = mixing(0.0, 3.0)
-    good["functions"] = (
-        good["functions"].to_dataset().assign(log_likelihood=predictions(GOOD, draws=200)["functions"]["log_likelihood"])
-    )
+    good = apart(GOOD)
     finding = c1_beats_sgd.judge("w", ["w"])({"w-hmc": good, "w-sgd": predictions(SAME, chains=10, draws=1, seed=3)}).finding
     assert finding.verdict == "inconclusive"
     assert "do not agree" in finding.note
