@@ -59,7 +59,8 @@ def auroc_difference(
 ) -> Estimate:
     """Estimate by how much the area of one method exceeds that of another on the same points.
 
-    The interval pairs the points, and is normal, with DeLong's variance.
+    The interval pairs the points: it is made of the two that `auroc` gives and of DeLong's correlation of the areas, so that two
+    methods that both separate few points perfectly are not certainly alike.
 
     Args:
         inside: Scores of the one method.
@@ -71,17 +72,26 @@ def auroc_difference(
         ValueError: Different numbers of points, or none.
 
     References:
-        DeLong, DeLong & Clarke-Pearson 1988, Biometrics 44.
+        Zou 2007, Psychological Methods 12, equation 15 (an interval of a difference from those of its parts); DeLong, DeLong &
+        Clarke-Pearson 1988, Biometrics 44 (the correlation).
     """
     if inside.shape != other_inside.shape or outside.shape != other_outside.shape:
         ours, theirs = (
             f"{len(one)} inside and {len(two)} outside" for one, two in ((inside, outside), (other_inside, other_outside))
         )
         raise ValueError(f"scores of {ours} cannot be paired with scores of {theirs}")
-    differences = [a - b for a, b in zip(_placements(inside, outside), _placements(other_inside, other_outside), strict=True)]
-    error = math.sqrt(sum(part.var(ddof=1) / len(part) for part in differences if len(part) > 1))
-    value = float(differences[0].mean())
-    return Estimate(value, value - Z * error, value + Z * error)
+    one, other = auroc(inside, outside), auroc(other_inside, other_outside)
+    parts = zip(_placements(inside, outside), _placements(other_inside, other_outside), strict=True)
+    covariance = sum((np.cov(pair) / len(pair[0]) for pair in parts if len(pair[0]) > 1), np.zeros((2, 2)))
+    product = float(covariance[0, 0] * covariance[1, 1])
+    correlation = float(covariance[0, 1]) / math.sqrt(product) if product else 0.0
+
+    def reach(down: float, up: float) -> float:
+        return math.sqrt(max(down**2 + up**2 - 2 * correlation * down * up, 0.0))
+
+    value = one.value - other.value
+    lower = value - reach(one.value - one.lower, other.upper - other.value)
+    return Estimate(value, lower, value + reach(one.upper - one.value, other.value - other.lower))
 
 
 def _placements(

@@ -52,6 +52,15 @@ def test_differences_are_paired_and_their_intervals_hold():
     assert np.mean(widths) < np.sqrt(2) * (single.upper - single.lower)  # narrower than of unpaired points
 
 
+def test_two_perfect_separations_of_few_points_are_not_certainly_alike():
+    few, many = (auroc_difference(*(np.zeros(n), np.ones(n)) * 2) for n in (5, 500))
+    assert few.value == many.value == 0
+    assert few.lower < -0.15 < -0.01 < many.lower < 0 < many.upper < 0.01 < 0.15 < few.upper
+    scores = np.random.default_rng(3).normal(size=(2, 200))
+    same = auroc_difference(*scores, *scores)
+    assert same.upper - same.lower < 0.01  # one method beside itself: as good as certain
+
+
 def test_bad_scores():
     assert np.isnan(auroc(np.array([0.0, np.nan]), np.ones(3))).all()
     with pytest.raises(ValueError, match="points of both kinds, got 0 inside and 3 outside"):
