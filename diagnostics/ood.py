@@ -72,7 +72,7 @@ def auroc_difference(
         ValueError: Different numbers of points, or none.
 
     References:
-        Zou 2007, Psychological Methods 12, equation 15 (an interval of a difference from those of its parts); DeLong, DeLong &
+        Zou 2007, Psychological Methods 12 (an interval of a difference from those of its parts); DeLong, DeLong &
         Clarke-Pearson 1988, Biometrics 44 (the correlation).
     """
     if inside.shape != other_inside.shape or outside.shape != other_outside.shape:
