@@ -91,20 +91,24 @@ def audit(
     return [claim.judge(evidence) if isinstance(claim, HealthClaim) else claim(runs) for claim in claims]
 
 
+def required(findings: Iterable[Finding]) -> list[Finding]:
+    """Return the findings that decide about a run.
+
+    Health claims that are not required and hypotheses do not; health claims that are not in `HEALTH` do. In a run without
+    functions, averages of the weights themselves are what the draws are for, and the claim about those counts in the place of
+    the one about functions.
+    """
+    given = list(findings)
+    names = {name for name, claim in HEALTH.items() if claim.required}
+    if any((finding.claim, finding.verdict) == ("functions-converge", "not applicable") for finding in given):
+        names.add("weights-converge")
+    return [one for one in given if one.kind == "health" and (one.claim not in HEALTH or one.claim in names)]
+
+
 def overall(findings: Iterable[Finding]) -> str:
     """Return what findings add up to: "fail" before "inconclusive" before "pass".
 
-    Health claims that are not required and hypotheses do not count; health claims that are not in `HEALTH` do. In a run without
-    functions, averages of the weights themselves are what the draws are for, and the claim about those counts in the place of
-    the one about functions. What is not applicable does not count; an audit of nothing else is a pass.
+    Only those that are `required` count. What is not applicable does not count; an audit of nothing else is a pass.
     """
-    given = list(findings)
-    required = {name for name, claim in HEALTH.items() if claim.required}
-    if any((finding.claim, finding.verdict) == ("functions-converge", "not applicable") for finding in given):
-        required.add("weights-converge")
-    verdicts = {
-        finding.verdict
-        for finding in given
-        if finding.kind == "health" and (finding.claim not in HEALTH or finding.claim in required)
-    }
+    verdicts = {finding.verdict for finding in required(findings)}
     return next((verdict for verdict in ("fail", "inconclusive") if verdict in verdicts), "pass")

@@ -32,10 +32,9 @@ from bayesnn.izmailov2021.scales import Scale
 from bayesnn.measure.classify import label_run
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement
 from diagnostics.claims import interval_text
-from diagnostics.estimates import NUM_RESAMPLES, SEED, Estimate, interval
+from diagnostics.estimates import NUM_RESAMPLES, SEED, Estimate, few_systems_factor, interval
 from diagnostics.hypotheses import hypothesis, inconclusive
 from diagnostics.regions import masses_from_weights
-from diagnostics.regions.masses import few_systems_factor
 
 TITLE = "SGD prefers regions of low learning coefficient"
 SOURCE = "the critique of Izmailov et al. 2021"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from bayesnn.notation import MISSING, Interval, interval, number, share
 from diagnostics.claims import VERDICTS, Finding
 from diagnostics.estimates import Estimate
-from diagnostics.standard import HEALTH, overall
+from diagnostics.standard import HEALTH, overall, required
 
 SHARES = ("chains-move", "functions-converge", "weights-converge", "resonance")  # claims whose value is a share
 STYLES = {"supported": "pass", "contradicted": "fail"}  # verdicts on hypotheses look like those on health
@@ -21,6 +21,7 @@ FAILED = {
     "energy": "the energies of the sampler are not sound",
     "temperature": "they are not spread as at the nominal temperature",
     "functions-converge": "the chains predict different things",
+    "weights-converge": "the chains disagree",  # where there are no predictions
 }
 UNDECIDED = {
     "enough-draws": "there are too few effective draws to tell whether the chains agree",
@@ -28,6 +29,7 @@ UNDECIDED = {
     "chains-move": "whether the chains move cannot be told",
     "energy": "whether energies are crossed cannot be told",
     "temperature": "the temperature cannot be told from its noise",
+    "weights-converge": "whether the chains agree cannot be told",
 }
 WEIGHTS = {
     "pass": "Trust the predictions; single weights agree between chains, too.",
@@ -37,8 +39,6 @@ WEIGHTS = {
 }
 WEIGHTS_ALONE = {  # of a density without predictions
     "pass": "Trust averages over these draws: the chains agree.",
-    "fail": "Do not trust averages over these draws: the chains disagree.",
-    "inconclusive": "Do not rely on these draws yet: whether the chains agree cannot be told.",
     "not applicable": "No check that applies fails; whether the chains agree was not checked.",
 }
 CAVEATS = {
@@ -75,23 +75,17 @@ def headline(findings: Sequence[Finding], kind: str) -> Headline:
         findings: Of an audit.
         kind: Of the run, a key of `diagnostics.KINDS`.
     """
-    required = [finding for finding in findings if is_required(finding)]
-    verdict, sentence = _judgement(required, {finding.claim: finding.verdict for finding in findings}, kind)
-    return Headline(verdict, sentence, _tally(required), CAVEATS[kind])
+    verdict, sentence = _judgement(findings, {finding.claim: finding.verdict for finding in findings}, kind)
+    return Headline(verdict, sentence, _tally(required(findings)), CAVEATS[kind])
 
 
-def is_required(finding: Finding) -> bool:
-    """Tell whether a finding counts in `diagnostics.overall`."""
-    return finding.kind == "health" and (finding.claim not in HEALTH or HEALTH[finding.claim].required)
-
-
-def _judgement(required: Sequence[Finding], verdicts: dict[str, str], kind: str) -> tuple[str, str]:
+def _judgement(findings: Sequence[Finding], verdicts: dict[str, str], kind: str) -> tuple[str, str]:
     weights, functions = (verdicts.get(claim, "not applicable") for claim in ("weights-converge", "functions-converge"))
-    verdict = overall(required)
+    verdict, decisive = overall(findings), required(findings)
     if verdict == "fail":
-        return verdict, f"Do not trust these draws: {_gravest(required, 'fail', FAILED, 'the check {} fails')}."
+        return verdict, f"Do not trust these draws: {_gravest(decisive, 'fail', FAILED, 'the check {} fails')}."
     if verdict == "inconclusive":
-        reason = _gravest(required, "inconclusive", UNDECIDED, "the check {} is inconclusive")
+        reason = _gravest(decisive, "inconclusive", UNDECIDED, "the check {} is inconclusive")
         disagree = "; single weights already disagree" if weights == "fail" else ""
         return verdict, f"Do not rely on these draws yet: {reason}{disagree}."
     if kind == "ensemble":
@@ -99,7 +93,7 @@ def _judgement(required: Sequence[Finding], verdicts: dict[str, str], kind: str)
     if kind == "approximation":
         return "not applicable", "Draws of an approximation to the posterior: judge the predictions, not the spread."
     if functions == "not applicable":
-        return (verdict if weights == "not applicable" else weights), WEIGHTS_ALONE[weights]
+        return verdict, WEIGHTS_ALONE[weights]
     return verdict, WEIGHTS[weights]
 
 
@@ -108,13 +102,13 @@ def _gravest(findings: Sequence[Finding], verdict: str, words: dict[str, str], o
     return next((words[claim] for claim in words if claim in claims), otherwise.format(claims[0]))
 
 
-def _tally(required: Sequence[Finding]) -> str:
-    counts = {verdict: sum(finding.verdict == verdict for finding in required) for verdict in VERDICTS["health"]}
+def _tally(decisive: Sequence[Finding]) -> str:
+    counts = {verdict: sum(finding.verdict == verdict for finding in decisive) for verdict in VERDICTS["health"]}
     named = ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
     return f"Required checks: {named or 'none'}."
 
 
-@dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True)
 class Row:
     """A finding as the page shows it.
 
@@ -141,7 +135,9 @@ class Row:
 
 def rows(findings: Iterable[Finding]) -> list[Row]:
     """Return findings as the page shows them: required claims first, then reported ones, then hypotheses."""
-    shown = [row_of(finding) for finding in findings]
+    given = list(findings)
+    decisive = required(given)
+    shown = [dataclasses.replace(row_of(one), kind="required") if one in decisive else row_of(one) for one in given]
     return sorted(shown, key=lambda row: ("required", "reported", "hypothesis").index(row.kind))
 
 
@@ -156,7 +152,7 @@ def row_of(finding: Finding) -> Row:
     return Row(
         claim=finding.claim,
         description=HEALTH[finding.claim].description if finding.claim in HEALTH else finding.claim,
-        kind="hypothesis" if finding.kind == "hypothesis" else "required" if is_required(finding) else "reported",
+        kind="hypothesis" if finding.kind == "hypothesis" else "reported",
         verdict=finding.verdict,
         style=STYLES.get(finding.verdict, finding.verdict),
         value=value,

@@ -15,8 +15,7 @@ from jaxtyping import Float, Int
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED
-from diagnostics.estimates import few_systems_factor as few_systems_factor
+from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, few_systems_factor
 from diagnostics.regions.visits import checked_labels
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from bayesnn.notation import interval
 from bayesnn.report.provenance import Facts
-from bayesnn.report.verdict import headline
+from bayesnn.report.verdict import headline, rows
 from bayesnn.run_folder import RunFolder
 from diagnostics.claims import Finding
 from diagnostics.fidelity import compare
@@ -252,7 +252,7 @@ def findings(**verdicts):
             {"functions_converge": "not applicable", "weights_converge": "fail"},
             "mcmc",
             "fail",
-            "Do not trust averages over these draws: the chains disagree.",
+            "Do not trust these draws: the chains disagree.",
         ),
         ({}, "ensemble", "not applicable", "Members of an ensemble"),
         ({"finite": "fail"}, "ensemble", "fail", "Do not trust these draws: some are not finite."),
@@ -262,6 +262,13 @@ def test_the_headline_follows_from_the_verdicts(verdicts, kind, verdict, sentenc
     found = headline(findings(**verdicts), kind)
     assert found.verdict == verdict
     assert found.sentence.startswith(sentence)
+
+
+def test_weights_are_required_where_there_are_no_predictions():
+    kinds = {row.claim: row.kind for row in rows(findings())}
+    assert kinds["weights-converge"] == "reported"
+    kinds = {row.claim: row.kind for row in rows(findings(functions_converge="not applicable"))}
+    assert kinds["weights-converge"] == "required"
 
 
 def test_every_kind_has_a_caveat():
