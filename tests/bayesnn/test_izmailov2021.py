@@ -1,11 +1,15 @@
 """Each hypothesis in a planted world where it holds, in one where it does not, and where nobody can tell."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
 import xarray as xr
 
 from bayesnn import models
+from bayesnn.build import build_method, build_problem
+from bayesnn.config import ResNet
 from bayesnn.izmailov2021 import c1_beats_sgd, c2_one_long_chain, c3_cold_posterior, c4_priors, c5_shift, c6_fidelity, f2_rhat
 from bayesnn.izmailov2021.baselines import baselines
 from bayesnn.izmailov2021.suite import SCALES, suite
@@ -238,6 +242,15 @@ def test_dropout_knows_where_units_of_a_residual_network_are():
     assert len(chosen) == 9
     assert chosen == tuple(name for name in models.named(params) if name.endswith("second.conv.kernel"))
     assert baselines(SCALES["laptop"][0]().main, 1)["MC dropout"].sampler.kernels == ()
+
+
+@pytest.mark.slow
+def test_every_baseline_suits_a_residual_network():
+    digits = SCALES["laptop"][0]().main
+    world = dataclasses.replace(digits, posterior=digits.vary(model=ResNet(depth=8, width=4)))
+    problem = build_problem(world.posterior)
+    for name, config in baselines(world, seeds=2).items():
+        assert build_method(config, problem).kernel, name
 
 
 @pytest.mark.parametrize("scale", list(SCALES))
