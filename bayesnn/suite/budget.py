@@ -16,6 +16,7 @@ from rich.table import Table
 import samplers
 from bayesnn.config import RunConfig
 from bayesnn.errors import UsageError
+from bayesnn.notation import number
 from bayesnn.plan import Known, gradient_key, gradients_of_run, problem_key
 from bayesnn.problem import Problem
 from bayesnn.progress import duration
@@ -31,6 +32,7 @@ TIMED_SECONDS = 0.2
 TIMED_EXAMPLES = 16
 # Of a trajectory that the sampler decides on: six doublings.
 NUTS_GRADIENTS = 63
+YEAR = 365.25 * 24 * 3600.0  # seconds
 
 
 class Timed(NamedTuple):
@@ -165,6 +167,10 @@ def print_budget(console: Console, suite: Suite, budget: Budget) -> None:
         gradients = sum(budget.gradients[name] for name in names)
         cost = f"{gradients:,.0f}" if math.isfinite(gradients) else "the sampler decides"
         words = f"{hypothesis.name}  {hypothesis.title}"
-        table.add_row(words, str(len(names)), cost, duration(sum(budget.seconds[name] for name in names)))
-    table.add_row("in all", str(len(counted)), "", duration(sum(budget.seconds.values())), style="bold")
+        table.add_row(words, str(len(names)), cost, _about(sum(budget.seconds[name] for name in names)))
+    table.add_row("in all", str(len(counted)), "", _about(sum(budget.seconds.values())), style="bold")
     console.print(table)
+
+
+def _about(seconds: float) -> str:
+    return f"{number(seconds / YEAR)} years" if seconds >= YEAR else duration(seconds)

@@ -21,7 +21,7 @@ from bayesnn.plan import problem_key
 from bayesnn.report.pictures import Drawing, Shown
 from bayesnn.run_folder import RunFolder
 from bayesnn.suite import execute, pages
-from bayesnn.suite.budget import PROGRAM_SECONDS, RUN_SECONDS, each_once, make_budget, print_budget
+from bayesnn.suite.budget import PROGRAM_SECONDS, RUN_SECONDS, Budget, each_once, make_budget, print_budget
 from bayesnn.suite.execute import execute_suite
 from bayesnn.suite.judge import judge_suite, read_exhibits, read_findings
 from bayesnn.suite.pages import run_lines, write_run_pages
@@ -114,6 +114,13 @@ def test_chains_that_are_more_than_devices_wait_for_their_turn():
     one, *others = budget.seconds.values()  # each a program of its own
     assert others == pytest.approx([one, others[2], others[2]])
     assert others[2] > one
+
+
+def test_a_budget_that_nobody_has_is_told_in_years():
+    console, suite = quiet(), of_runs([WINE])
+    [name] = suite.planned()
+    print_budget(console, suite, Budget({name: 1e9}, {name: 43_410 * 365.25 * 86_400}))
+    assert console.file.getvalue().count("43,410 years") == 2
 
 
 def test_a_program_is_compiled_once():
