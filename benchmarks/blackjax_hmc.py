@@ -15,7 +15,7 @@ import samplers
 from benchmarks.digits import NUM_CHAINS, NUM_LEAPFROG, PRIOR_SCALE, STEP_SIZE, digits_posterior, starts
 from benchmarks.timing import cpu_seconds, interleave, report, report_ratio
 
-STEPS = 10  # trajectories a repeat
+STEPS = 40  # trajectories a repeat, some two seconds: a call of `sample` costs as much as a third of one
 REPEATS = 7
 BY_HAND = ("vmap, one device", "vmap, all devices", "map, all devices")
 
