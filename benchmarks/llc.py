@@ -10,7 +10,7 @@ import functools
 import sys
 import time
 
-# About a thousand, ten thousand and a hundred thousand parameters; 590 has a million, for an accelerator.
+# About a thousand, ten thousand and a hundred thousand parameters; 590 has a million, and takes some minutes.
 WIDTHS = (18, 58, 185)
 NUM_DATA = 10**6  # t, at the inverse temperature 1: the population loss has no other n
 BURN_IN, DRAWS, THIN = 300, 200, 4
