@@ -90,7 +90,8 @@ def judge(trees: Mapping[str, xr.DataTree], claim: str, labels: Sequence[str], k
     shares = {what: mean_share([one.shares[what] for one in measured]) for what in measured[0].shares}
     effective = float(np.mean([one.effective for one in measured]))
     predictions, of_weights = shares[PREDICTIONS], shares[WEIGHTS]
-    rank, largest = zip(*((percent(x.estimate.value), percent(x.largest)) for x in (predictions, of_weights)), strict=True)
+    rank = [percent(share.estimate.value) for share in (predictions, of_weights)]
+    largest = [percent(round(share.largest, NEGLIGIBLE)) for share in (predictions, of_weights)]
     classic = [percent(shares[f"{what}, classic"].estimate.value) for what in (PREDICTIONS, WEIGHTS)]
     note = (
         f"With trajectories of {kind} length {rank[0]} of the predictions and {rank[1]} of the weights have a rank-normalised "

@@ -219,6 +219,7 @@ def test_f2():
     assert judge(mixing(1.0, 0.5)).verdict == "contradicted"  # the predictions disagree, too
     assert judge(mixing(1.0, 0.0, draws=40)).verdict == "inconclusive"  # too few draws
     assert "By the classic R-hat" in judge(mixing(1.0, 0.0)).note
+    assert "show at most 0 % and 0 %" in judge(mixing(0.0, 0.0)).note
 
 
 def test_f2_does_not_call_slow_weights_good_ones():
