@@ -28,6 +28,7 @@ from bayesnn.run_folder import RunFolder
 from bayesnn.shard import Shard
 from bayesnn.stopping import BLOCKS, reason_to_stop
 from samplers import Info, Result, Run, processes
+from samplers.mesh import mesh_shape
 
 # A commit costs about 0.1 s of writing and syncing; this keeps it at a few percent of a run.
 COMMIT_SECONDS = 3.0
@@ -76,9 +77,9 @@ def run_mesh(num_chains: int, problem: Problem) -> Mesh:
         UsageError: Some process would have nothing to do.
     """
     devices = jax.devices()
-    to_share = min(problem.target.data_blocks, max(len(devices) // num_chains, 1))
+    _, data = mesh_shape(num_chains, problem.target.data_blocks, len(devices))
     try:
-        return samplers.make_mesh(num_chains, data=2 ** (to_share.bit_length() - 1), devices=devices)
+        return samplers.make_mesh(num_chains, data=data, devices=devices)
     except ValueError as error:
         raise UsageError(str(error)) from error
 

@@ -21,6 +21,7 @@ from bayesnn.minibatch_kernels import steps_a_step
 from bayesnn.problem import Problem
 from bayesnn.progress import duration
 from samplers import Kernel
+from samplers.mesh import mesh_shape
 
 
 class Device(NamedTuple):
@@ -70,6 +71,7 @@ class Plan:
         draw_bytes: On disk, of one draw of one chain.
         run_bytes: On disk, of the whole run.
         device_bytes: Memory of a device: states, data, and the temporary arrays of a gradient.
+        devices: That have work.
         seconds: Estimated wall time; NaN where gradients are.
         efficiency: Share of the devices' peak at which the time was estimated; None where it was timed.
     """
@@ -81,6 +83,7 @@ class Plan:
     draw_bytes: int
     run_bytes: float
     device_bytes: float
+    devices: int
     seconds: float
     efficiency: float | None
 
@@ -176,15 +179,18 @@ def make_plan(
     warmup = _warmup_steps(config)
     gradients = gradients_of_run(config, problem)
     if hardware == HERE:
-        devices = min(len(jax.devices()), config.chains)
-        rounds = math.ceil(config.chains / devices)
-        seconds = rounds * (config.draws + warmup / config.thin) * _seconds_a_draw(config, problem, devices)
+        shape = (min(len(jax.devices()), config.chains), 1)
+        chains_a_device = math.ceil(config.chains / shape[0])
+        seconds = chains_a_device * (config.draws + warmup / config.thin) * _seconds_a_draw(config, problem, shape[0])
     else:
-        busy = gradients * gradient.flops / (devices * efficiency * HARDWARE[hardware].flops)
-        seconds = max(busy, gradients / config.chains * LAUNCH_SECONDS)
-    chains_a_device = math.ceil(config.chains / devices)
+        shape = mesh_shape(config.chains, config.data_blocks, devices)
+        chains_a_device = math.ceil(config.chains / shape[0])
+        of_chain = gradients / config.chains
+        busy = chains_a_device * of_chain * gradient.flops / (shape[1] * efficiency * HARDWARE[hardware].flops)
+        seconds = max(busy, of_chain * LAUNCH_SECONDS)
     state = COPIES * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(problem.like))
-    data = sum(x.nbytes for x in jax.tree.leaves((problem.batch, problem.save.arrays)))
+    data = sum(x.nbytes for x in jax.tree.leaves(problem.batch)) / shape[1]
+    data += sum(x.nbytes for x in jax.tree.leaves(problem.save.arrays))
     draw = _draw_bytes(problem)
     return Plan(
         num_params=samplers.num_params(problem.like),
@@ -194,6 +200,7 @@ def make_plan(
         draw_bytes=draw,
         run_bytes=float(draw) * config.draws * config.chains,
         device_bytes=chains_a_device * state + data + gradient.temporary_bytes,
+        devices=math.prod(shape),
         seconds=seconds,
         efficiency=None if hardware == HERE else efficiency,
     )
@@ -238,11 +245,15 @@ def print_plan(console: Console, plan: Plan, hardware: str, devices: int) -> Non
     where = (
         "this machine, timed"
         if plan.efficiency is None
-        else f"{devices} x {hardware} at {plan.efficiency:.0%} of its {HARDWARE[hardware].precision} peak"
+        else f"{plan.devices} x {hardware} at {plan.efficiency:.0%} of its {HARDWARE[hardware].precision} peak"
     )
     seconds = duration(plan.seconds) if not math.isnan(plan.seconds) else unknown
     table.add_row(f"time on {where}", seconds)
     console.print(table)
+    if plan.efficiency is not None and plan.devices < devices:
+        console.print(
+            f"{devices - plan.devices} of {devices} devices would be idle: more chains or --data-blocks keep them busy."
+        )
 
 
 def gradient_flops(problem: Problem) -> float:

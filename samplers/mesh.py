@@ -42,6 +42,19 @@ def make_mesh(num_chains: int, *, data: int = 1, devices: Sequence[jax.Device] |
     return Mesh(grid, (CHAIN_AXIS, DATA_AXIS), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
+def mesh_shape(num_chains: int, data_blocks: int, num_devices: int) -> tuple[int, int]:
+    """Return over how many devices to spread chains, and the data of each chain: chains first, data over what is left.
+
+    Args:
+        num_chains: Chains to be run.
+        data_blocks: Of the target; as many devices at most share the data of a chain.
+        num_devices: That there are.
+    """
+    to_share = min(data_blocks, max(num_devices // num_chains, 1))
+    data = 1 << (to_share.bit_length() - 1)
+    return min(num_devices // data, num_chains), data
+
+
 def _shared_out(devices: Sequence[jax.Device], number: int) -> list[jax.Device]:
     """Return so many devices, as evenly as can be from every process, those of a process beside each other."""
     by_process: dict[int, list[jax.Device]] = {}

@@ -95,6 +95,7 @@ def plan_suite(name: str, scale: str, hardware: str, devices: int, efficiency: f
         "in\nall": lambda plan: with_prefix(plan.gradients, ""),
         "draw,\nbytes": lambda plan: with_prefix(plan.draw_bytes, ""),
         "device,\nbytes": lambda plan: with_prefix(plan.device_bytes, ""),
+        "busy\ndevices": lambda plan: f"{plan.devices:,}",
         "time": lambda plan: duration(plan.seconds) if plan.seconds == plan.seconds else "unknown",
     }
     table.add_column("run")

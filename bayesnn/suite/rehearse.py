@@ -47,7 +47,7 @@ def rehearsal(config: RunConfig) -> RunConfig:
         "thin": DRAWS if is_optimised else 1,
     }
     if config.density is None:
-        changes |= at_most({"microbatch": EXAMPLES // 2}, config) | {"test_points": TEST_POINTS}
+        changes |= at_most({"microbatch": EXAMPLES // 2, "data_blocks": 2}, config) | {"test_points": TEST_POINTS}
         if not is_import_path(config.data.name):
             num_train = min(config.data.num_train or EXAMPLES, EXAMPLES)
             changes["data"] = config.data.model_copy(update={"num_train": num_train})

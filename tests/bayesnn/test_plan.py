@@ -88,6 +88,23 @@ def test_time_on_named_hardware():
     assert small.seconds == pytest.approx(small.gradients / 2 * LAUNCH_SECONDS)
 
 
+@pytest.mark.parametrize(
+    ("data_blocks", "busy"),
+    [(1, 3), (4, 12), (128, 384)],  # of 512 devices, for 3 chains
+)
+def test_only_devices_that_have_work_make_it_faster(data_blocks, busy, monkeypatch):
+    monkeypatch.setattr(plan, "LAUNCH_SECONDS", 0.0)
+    config = TINY.model_copy(update={"chains": 3, "data_blocks": data_blocks})
+    many, one = (make_plan(config, "tpu-v3", devices=number) for number in (512, 1))
+    assert (many.devices, one.devices) == (busy, 1)
+    assert many.seconds == pytest.approx(one.seconds / busy)
+
+
+def test_idle_devices_are_told(capsys):
+    assert cli.main(["plan", "digits-hmc", "--hardware", "a100", "--devices", "8"]) == 0
+    assert "4 of 8 devices would be idle: more chains or --data-blocks" in " ".join(capsys.readouterr().out.split())
+
+
 def test_nuts_cannot_be_planned_and_says_so(capsys):
     assert cli.main(["plan", "digits-nuts", "--hardware", "h100"]) == 0
     printed = capsys.readouterr().out
