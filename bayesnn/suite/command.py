@@ -98,7 +98,7 @@ def plan_suite(name: str, scale: str, hardware: str, devices: int, efficiency: f
         "busy\ndevices": lambda plan: f"{plan.devices:,}",
         "time": lambda plan: duration(plan.seconds) if plan.seconds == plan.seconds else "unknown",
     }
-    table.add_column("run")
+    table.add_column("run", overflow="fold")
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
     known = Known()
