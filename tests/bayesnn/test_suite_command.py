@@ -57,7 +57,7 @@ def test_a_plan_names_every_run(small, capsys):
     out = capsys.readouterr().out
     assert "512 x tpu-v3" in out
     heading, row = (next(line.split() for line in out.splitlines() if line.startswith(word)) for word in ("run", "hmc"))
-    assert heading == ["run", "parameters", "FLOP", "a", "draw", "all", "bytes", "bytes", "time"]
+    assert heading == ["run", "parameters", "FLOP", "a", "draw", "all", "bytes", "bytes", "devices", "time"]
     assert row[:2] == ["hmc", f"{(13 + 1) * 3 + (3 + 1) * 3}"]
     assert "\N{HORIZONTAL ELLIPSIS}" not in out  # no number is cut
     assert sum(f"\n{name}" in f"\n{out}" for name in ("hmc ", "map ", "absent cannot", "broken cannot")) == 4
