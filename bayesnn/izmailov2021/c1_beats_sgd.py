@@ -51,8 +51,8 @@ ABSOLUTE = {
 
 
 def root_of(mean_score: float) -> float:
-    """Return the root mean square error of a mean score, which is minus a mean squared error."""
-    return math.sqrt(-mean_score)
+    """Return the root mean square error of a mean score, which is minus a mean squared error; ends of intervals may be above 0."""
+    return math.sqrt(max(-mean_score, 0.0))
 
 
 type Scores = Mapping[str, Float[np.ndarray, "member point"]]

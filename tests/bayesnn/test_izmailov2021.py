@@ -44,6 +44,15 @@ def test_c1_can_be_supported_by_short_chains_and_not_contradicted():
     assert "are not known to agree" in bad.note
 
 
+def test_errors_of_seeds_of_which_one_is_far_off():
+    """Its interval, as wide as Student's t asks for, reaches below 0, where no error is."""
+    scores = np.full((10, 50), -1.0)
+    scores[0] = -1e4
+    found = c1_beats_sgd.level_of([{"squared_error": scores}], "squared_error")
+    assert (found.lower, found.value) == (0.0, np.sqrt(1000.9))
+    assert found.upper > found.value
+
+
 def test_c1_needs_to_beat_the_ensemble_too():
     """Members that are each noisy are beaten one by one; their mixture is not."""
     noisy = predictions(SAME, chains=40, draws=1, noise=1.5)
