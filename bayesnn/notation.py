@@ -75,3 +75,16 @@ def interval(estimate: Estimate, unit: float = 1, is_signed: bool = False) -> In
     texts = (f"{part:{sign},.{digits}f}".replace("-", MINUS) for part in (value, lower, upper))
     value_text, lower_text, upper_text = texts
     return Interval(value_text, f"{lower_text} to {upper_text}")
+
+
+def with_prefix(value: float, unit: str) -> str:
+    """Write a number to three digits with a prefix of the SI.
+
+    Example:
+        >>> with_prefix(274042, "B"), with_prefix(12.6e12, "FLOP"), with_prefix(0.5, "")
+        ('274 kB', '12.6 TFLOP', '0.5 ')
+    """
+    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"

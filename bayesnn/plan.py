@@ -18,6 +18,7 @@ from bayesnn.build import build_method, build_problem
 from bayesnn.config import APPROXIMATIONS, Approximation, RunConfig, TemperedSMC
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.minibatch_kernels import steps_a_step
+from bayesnn.notation import with_prefix
 from bayesnn.problem import Problem
 from bayesnn.progress import duration
 from samplers import Kernel
@@ -336,16 +337,3 @@ def _draw_bytes(problem: Problem) -> int:
     saved = jax.eval_shape(lambda p, a: problem.save.function(Position(p), a), problem.like, problem.save.arrays)
     info = 5 * 4 + 2  # five numbers and two flags
     return info + sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(saved))
-
-
-def with_prefix(value: float, unit: str) -> str:
-    """Write a number to three digits with a prefix of the SI.
-
-    Example:
-        >>> with_prefix(274042, "B"), with_prefix(12.6e12, "FLOP"), with_prefix(0.5, "")
-        ('274 kB', '12.6 TFLOP', '0.5 ')
-    """
-    for factor, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= factor:
-            return f"{value / factor:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"

@@ -81,7 +81,8 @@ def plan_suite(name: str, scale: str, hardware: str, devices: int, efficiency: f
     if hardware == "here":
         return audit_suite(name, scale, (), Path(), only_plan=True)
     prepare()
-    from bayesnn.plan import Known, Plan, make_plan, with_prefix
+    from bayesnn.notation import with_prefix
+    from bayesnn.plan import Known, Plan, make_plan
     from bayesnn.progress import duration
     from bayesnn.suite.budget import each_once
 
