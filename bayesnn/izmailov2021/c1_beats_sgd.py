@@ -51,7 +51,7 @@ ABSOLUTE = {
 
 
 def root_of(mean_score: float) -> float:
-    """Return the root mean square error of a mean score, which is minus a mean squared error; ends of intervals may be above 0."""
+    """Return the root mean square error of a mean score, minus a mean squared error; ends of intervals may lie above 0."""
     return math.sqrt(max(-mean_score, 0.0))
 
 
