@@ -13,7 +13,7 @@ import numpy as np
 
 from bayesnn.errors import UsageError
 
-# The longest message or result that the first process tells the others.
+# What the first process tells the others has a whole number of so many bytes: every length is a program to compile.
 MESSAGE_BYTES = 8192
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
@@ -85,8 +85,9 @@ def on_first[T](action: Callable[[], T]) -> T:
             said = json.dumps({"result": action()}).encode()
         except UsageError as error:
             own_error = error
-            said = json.dumps({"error": str(error)[: MESSAGE_BYTES // 8], "kind": type(error).__name__}).encode()
-    heard = processes.gather(np.frombuffer(said.ljust(MESSAGE_BYTES), np.uint8))[0]
+            said = json.dumps({"error": str(error), "kind": type(error).__name__}).encode()
+    length = -(-int(processes.gather(len(said))[0]) // MESSAGE_BYTES) * MESSAGE_BYTES
+    heard = processes.gather(np.frombuffer(said.ljust(length), np.uint8))[0]
     if own_error is not None:
         raise own_error
     answer: Any = json.loads(heard.tobytes())
