@@ -27,7 +27,7 @@ LONGER = 10
 CHAINS = 4
 # RMSprop stretches flat directions about tenfold: at SGLD's own step size the audit finds a temperature of 1.7 on digits.
 PRECONDITIONED = 10
-# Of cyclical SGHMC, as in the experiment digits-csghmc: the audit finds a temperature of 0.95 there.
+# Of cyclical SGHMC, as in the experiment digits-csghmc, whose audit finds a temperature of 0.95; in shorter cycles it is colder.
 CYCLE_PEAK, CYCLE_FRICTION = 0.01, 10.0
 
 
