@@ -118,8 +118,8 @@ def draw_function(form: Form, target: Target, layers: tuple[str, ...]) -> Callab
 
     def draw(state: Any, arrays: DrawArrays) -> dict[str, Any]:
         position = state.position
-        lp, gradient = jax.value_and_grad(samplers.log_density(target, arrays.batch, arrays.tempering))(position)
-        log_prior, log_likelihood = samplers.log_density_terms(target, position, arrays.batch)
+        (log_prior, log_likelihood), gradients = samplers.log_density_gradients(target, position, arrays.batch)
+        gradient = jax.tree.map(arrays.tempering.combine, *gradients)
         constants = arrays.batch.constants
         predicting = form.linearised(state.centre) if isinstance(state, Linearised) else form
         outputs, extra = predicting.outputs(position, arrays.x_test, constants)
@@ -130,7 +130,7 @@ def draw_function(form: Form, target: Target, layers: tuple[str, ...]) -> Callab
             "functions": functions | {"log_likelihood": test},
             "log_prior": log_prior,
             "log_likelihood": log_likelihood,
-            "lp": lp,
+            "lp": arrays.tempering.combine(log_prior, log_likelihood),
             "virial": _virials(position, gradient, layers),
         }
 

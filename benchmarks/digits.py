@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax
 import numpy as np
 
 import bayesnn
+import samplers
 from bayesnn import data, likelihoods, models, priors
 
 NUM_CHAINS = 4
@@ -25,6 +27,18 @@ def digits_posterior(widths: tuple[int, ...] = (50,)) -> Any:
 def starts(posterior: Any) -> Any:
     """Return starting positions near the prior's bulk."""
     return posterior.init(jax.random.key(0), NUM_CHAINS, "model")
+
+
+def continuing(run: Callable[..., samplers.Result]) -> Callable[[], samplers.Result]:
+    """Return a call that continues where it was last, in chunks as long as it then found right."""
+    last = run()
+
+    def call() -> samplers.Result:
+        nonlocal last
+        last = run(run=last.run)
+        return last
+
+    return call
 
 
 def hand_over(folder: str) -> str:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import samplers
-from benchmarks.digits import NUM_CHAINS, digits_posterior, starts
+from benchmarks.digits import NUM_CHAINS, continuing, digits_posterior, starts
 from benchmarks.timing import interleave, report, report_ratio, seconds
 from samplers import mesh as meshes
 from samplers.blocks import map_blocks
@@ -114,14 +114,13 @@ def one_size(widths: tuple[int, ...], budget: int, repeats: int) -> None:
             posterior.batch,
             num_steps=steps,
             chunk_draws=steps,
-            chunk_seconds=1e9,
             save=None,
             chain_block=1,
         )
-        warm = run().run
+        more = continuing(run)
         loop = floor(posterior, gradients, cost.normals, steps)
         calls = {
-            name: functools.partial(lambda run, warm: run(run=warm).run.state, run, warm),
+            name: functools.partial(lambda more: more().run.state, more),
             f"floor of {name}": functools.partial(loop, positions, posterior.batch),
         }
         for case, call in calls.items():
@@ -149,16 +148,16 @@ def nuts(posterior: Any, positions: Any, budget: int) -> Callable[[], float]:
     steps = max(budget // 32, 1)
     run = functools.partial(
         samplers.sample, jax.random.key(0), kernel, positions, posterior.batch, num_steps=steps, chunk_draws=steps,
-        chunk_seconds=1e9, save=None, chain_block=1,
+        save=None, chain_block=1,
     )  # fmt: skip
-    warm = run().run
+    more = continuing(run)
     by_device = len(meshes.make_mesh(NUM_CHAINS).devices.ravel())
 
     def case() -> float:
         done: list[samplers.Result] = []
 
         def call() -> Any:
-            done.append(run(run=warm))
+            done.append(more())
             return done[0].run.state
 
         elapsed, info = seconds(call), done[0].info

@@ -13,11 +13,11 @@ import jax
 import samplers
 from bayesnn.draw_store import DrawStore
 from bayesnn.draws import by_name
-from benchmarks.digits import NUM_CHAINS, NUM_LEAPFROG, STEP_SIZE, digits_posterior, starts
+from benchmarks.digits import NUM_CHAINS, NUM_LEAPFROG, STEP_SIZE, continuing, digits_posterior, starts
 from benchmarks.kernels import floor
 from benchmarks.timing import interleave, report, report_ratio, seconds
 
-STEPS = 20  # trajectories a repeat
+STEPS = 50  # trajectories a repeat: a block of draws, which is written at once, of a run of 1,000
 GRADIENTS = STEPS * NUM_LEAPFROG
 REPEATS = 7
 TEST_POINTS = 50
@@ -31,9 +31,8 @@ def bare(posterior: Any, positions: Any, chain_block: int, gradients: int) -> Ca
 
 def sampled(run: Callable[..., samplers.Result], chain_block: int, **options: Any) -> Callable[[], float]:
     """Return a case that times a leapfrog step of HMC."""
-    run = functools.partial(run, num_steps=STEPS, chain_block=chain_block, chunk_draws=STEPS, chunk_seconds=1e9, **options)
-    warm = run().run
-    return lambda: seconds(lambda: run(run=warm).run.state) / GRADIENTS
+    call = continuing(functools.partial(run, num_steps=STEPS, chain_block=chain_block, chunk_draws=STEPS, **options))
+    return lambda: seconds(lambda: call().run.state) / GRADIENTS
 
 
 def writer(posterior: Any, run: Callable[..., samplers.Result], folder: str) -> Callable[[samplers.Result], None]:

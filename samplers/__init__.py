@@ -31,7 +31,7 @@ from samplers.sghmc import sghmc
 from samplers.sgld import sgld
 from samplers.sgnht import sgnht
 from samplers.starts import pathfinder_starts
-from samplers.targets import centred, from_logdensity, log_density, log_density_terms, pad_batch
+from samplers.targets import centred, from_logdensity, log_density, log_density_gradients, log_density_terms, pad_batch
 from samplers.tempered_smc import ParticleState, tempered_smc
 from samplers.types import (
     Batch,
@@ -98,6 +98,7 @@ __all__ = [
     "lift",
     "load_run",
     "log_density",
+    "log_density_gradients",
     "log_density_terms",
     "make_mesh",
     "mala",

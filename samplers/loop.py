@@ -17,6 +17,7 @@ from samplers import mesh as meshes
 from samplers import processes
 from samplers.blocks import map_blocks, update_blocks
 from samplers.mesh import Layout
+from samplers.pace import Pace
 from samplers.targets import whole_data
 from samplers.types import (
     Batch,
@@ -129,7 +130,7 @@ def sample(
         raise ValueError("a continued run has its own tuning: change run.tuning, with a new state if that changes the density")
     elif not jax.tree.leaves(run.fold):
         run = run._replace(fold=_start_fold(fold, run.state.position))
-    tuning_spec = meshes.tuning_spec(run.tuning)
+    tuning_spec, step = meshes.tuning_spec(run.tuning), run.step
     # As the program will return it; otherwise its second call would compile once more.
     run = layout.place(run, meshes.run_spec(tuning_spec))
     sampler = meshes.lift(sampler) if isinstance(sampler, Kernel) else sampler
@@ -137,18 +138,18 @@ def sample(
     arrays = arrays if layout.is_local else meshes.replicate(arrays, layout.mesh)
 
     capacity = chunk_draws or _capacity(save, run.state)
-    program = _chunk_program(
+    program, pace = _chunk_program(
         sampler.step, save.function if save else None, fold.update if fold else None, layout, tuning_spec, thin, capacity
     )
     collected: list[Result] = []
     collect = collected.append if on_chunk is None else on_chunk
-    remaining, length, is_complete = num_steps // thin, 1, True
+    remaining, is_complete = num_steps // thin, True
     while remaining:
-        length = min(length, remaining, capacity)
+        length = pace.length(step, chunk_seconds, min(remaining, capacity))
         began = time.perf_counter()
         run, draws, info = program(run, np.int32(length), batch, *arrays)
         draws, info = _to_host((draws, info), length)
-        seconds = time.perf_counter() - began
+        seconds, step = time.perf_counter() - began, run.step
         remaining -= length
         collect(Result(draws if save else None, info, run, False))
         del draws, info  # lest they lie in memory beside those of the next chunk
@@ -156,11 +157,10 @@ def sample(
             _raise_if_dead(run)
         is_ended = remaining > 0 and until is not None and until(run)
         seconds, is_ended = processes.gather([seconds, is_ended]).max(axis=0)  # one decision, whoever asked for it
+        pace.note(step, length, seconds)
         if is_ended:
             is_complete = False
             break
-        # Grow at most eightfold: the first chunk's time may include compilation, later ones may vary.
-        length = int(np.clip(length * chunk_seconds / max(seconds, 1e-9), 1, 8 * length))
     if on_chunk is not None:
         return Result(None, None, run, is_complete)
     draws, info = jax.tree.map(lambda *parts: np.concatenate(parts, axis=1), *[(c.draws, c.info) for c in collected])
@@ -218,8 +218,12 @@ def _start_program(init: Any, layout: Layout, tuning_spec: Any) -> Callable[...,
 @functools.lru_cache(maxsize=32)
 def _chunk_program(
     step_fn: Any, save_fn: Any, fold_fn: Any, layout: Layout, tuning_spec: Any, thin: int, capacity: int
-) -> Callable[..., tuple[Run, PyTree, Info]]:
-    """Compile one chunk of up to `capacity` draws; their number is an argument, so that nothing recompiles."""
+) -> tuple[Callable[..., tuple[Run, PyTree, Info]], Pace]:
+    """Compile one chunk of up to `capacity` draws; their number is an argument, so that nothing recompiles.
+
+    Returns:
+        The program, and the pace of whoever runs it.
+    """
     block = layout.chain_block
     # Their arrays are whole on every device.
     save_fn, fold_fn = (whole_data()(function) if function is not None else None for function in (save_fn, fold_fn))
@@ -280,7 +284,7 @@ def _chunk_program(
         run, kept, infos = on_mesh(on_chains(layout.pad, run), num_draws, batch, save_arrays, fold_arrays)
         return on_chains(layout.cut, run), layout.cut(kept), layout.cut(infos)
 
-    return chunk
+    return chunk, Pace()
 
 
 def _accumulating(one_step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:

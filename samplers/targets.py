@@ -42,16 +42,11 @@ def log_density(target: Target, batch: Batch, tempering: Tempering) -> LogDensit
     @jax.custom_vjp
     def density(position: Position) -> Float[Array, ""]:
         log_prior, log_likelihood = log_density_terms(target, position, batch)
-        return _combine(log_prior, log_likelihood, tempering)
+        return tempering.combine(log_prior, log_likelihood)
 
     def forward(position: Position) -> tuple[Float[Array, ""], Position]:
-        log_prior, prior_grad = jax.value_and_grad(target.log_prior)(position, batch.constants)
-        if target.num_data == 0:
-            log_likelihood, likelihood_grad = jnp.zeros_like(log_prior), jax.tree.map(jnp.zeros_like, position)
-        else:
-            log_likelihood, likelihood_grad = _likelihood_and_gradient(target, batch)(position)
-        value = _combine(log_prior, log_likelihood, tempering)
-        return value, jax.tree.map(lambda p, ell: _combine(p, ell, tempering), prior_grad, likelihood_grad)
+        values, gradients = log_density_gradients(target, position, batch)
+        return tempering.combine(*values), jax.tree.map(tempering.combine, *gradients)
 
     def backward(grad: Position, cotangent: Float[Array, ""]) -> tuple[Position]:
         return (jax.tree.map(lambda g: cotangent.astype(g.dtype) * g, grad),)
@@ -91,6 +86,17 @@ def log_density_terms(target: Target, position: Position, batch: Batch) -> tuple
     if target.num_data == 0:
         return log_prior, jnp.zeros_like(log_prior)
     return log_prior, _sum_over_data(target, position, batch, lambda function: function)
+
+
+def log_density_gradients(
+    target: Target, position: Position, batch: Batch
+) -> tuple[tuple[Float[Array, ""], Float[Array, ""]], tuple[Position, Position]]:
+    """Return the terms of `log_density_terms`, and the gradient of each, from one pass over the data."""
+    log_prior, prior_grad = jax.value_and_grad(target.log_prior)(position, batch.constants)
+    if target.num_data == 0:
+        return (log_prior, jnp.zeros_like(log_prior)), (prior_grad, jax.tree.map(jnp.zeros_like, position))
+    log_likelihood, likelihood_grad = _likelihood_and_gradient(target, batch)(position)
+    return (log_prior, log_likelihood), (prior_grad, likelihood_grad)
 
 
 def from_logdensity(logdensity: Callable[[Position], Float[Array, ""]]) -> tuple[Target, Batch]:
@@ -162,12 +168,6 @@ def pad_batch(batch: Batch, multiple: int) -> Batch:
         return batch
     data = jax.tree.map(lambda x: jnp.concatenate([x, jnp.repeat(x[:1], missing, axis=0)]), batch.data)
     return batch._replace(data=data, weight=jnp.concatenate([batch.weight, jnp.zeros(missing, batch.weight.dtype)]))
-
-
-def _combine(prior: Array, likelihood: Array, tempering: Tempering) -> Array:
-    dtype = jnp.result_type(prior)
-    likelihood_temperature = tempering.likelihood_temperature.astype(dtype)
-    return (prior + likelihood / likelihood_temperature) / tempering.temperature.astype(dtype)
 
 
 def _sum_over_data(target: Target, position: Position, batch: Batch, transform: Callable[[Any], Any]) -> Any:

@@ -77,6 +77,12 @@ class Tempering(NamedTuple):
                 raise ValueError(f"{name} must be positive, got {value}; 1 is the posterior itself")
         return cls(jnp.float32(temperature), jnp.float32(likelihood_temperature))
 
+    def combine(self, prior: Array, likelihood: Array) -> Array:
+        """Return the tempered log density of its two terms, or its gradient of theirs."""
+        dtype = jnp.result_type(prior)
+        likelihood_temperature = self.likelihood_temperature.astype(dtype)
+        return (prior + likelihood / likelihood_temperature) / self.temperature.astype(dtype)
+
 
 class Info(NamedTuple):
     """What one step reports; scalars only, so that it costs nothing to keep. A field that does not apply is NaN.
