@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 # Settings by which kernels without an accept step are known: `sghmc` and `sgnht` by the first, `mclmc` by the second.
 OF_UNADJUSTED = ("friction", "decoherence_length")
 
@@ -28,3 +30,13 @@ def require_accept_step(tuning: Any) -> None:
                 f"a kernel with {name} has no accept step, and so no acceptance rate that a step size could follow: use an exact "
                 "kernel, or mclmc_adaptation for mclmc"
             )
+
+
+def require_one_step_size(tuning: Any) -> None:
+    """Raise ValueError for the tuning of a ladder, whose every leaf has an axis of rungs."""
+    shape = np.shape(tuning.step_size)
+    if shape:
+        raise ValueError(
+            f"a kernel with one step size is needed, got step_size of shape {shape}, as a ladder of parallel_tempering has: warm "
+            "a ladder up with ladder_adaptation, or give the kernel of its rungs"
+        )

@@ -147,7 +147,10 @@ def cross_chain_adaptation(
     if metric not in get_args(Metric.__value__):
         raise ValueError(f"metric must be one of {get_args(Metric.__value__)}, got {metric!r}")
     if kernel.propose is None:
-        raise ValueError("this kernel has no trajectories to adapt, as hmc and dynamic_hmc have; use window_adaptation for it")
+        raise ValueError(
+            "this kernel has no trajectories to adapt, as hmc and dynamic_hmc have; use window_adaptation for it, or "
+            "ladder_adaptation for a ladder"
+        )
     init, step, tuning_of = _functions(kernel.init, kernel.propose, num_steps, target_acceptance_rate, metric)
     return WarmUp(Sampler(init, step, kernel.initial_tuning), tuning_of)
 

@@ -61,7 +61,7 @@ def ladder_adaptation(ladder: Kernel, target: Target, *, num_steps: int, target_
         The warm-up; when `sample` has run its kernel for `num_steps`, `finish` hands over to the ladder.
 
     Raises:
-        ValueError: An argument outside its range, or a kernel without step size.
+        ValueError: An argument outside its range, or a kernel that is no ladder or has no step size.
 
     References:
         Syed, Bouchard-Cote, Deligiannidis & Doucet 2022, arXiv 1905.02939, algorithm 4 (there with monotone cubics).
@@ -73,6 +73,12 @@ def ladder_adaptation(ladder: Kernel, target: Target, *, num_steps: int, target_
         raise ValueError(f"target_acceptance_rate must be between 0 and 1, got {target_acceptance_rate}")
     if not hasattr(ladder.initial_tuning, "step_size"):
         raise ValueError("this kernel has no step_size to adapt; choose the temperatures yourself and sample without warm-up")
+    shape = np.shape(ladder.initial_tuning.step_size)
+    if len(shape) != 1:
+        raise ValueError(
+            f"a ladder with a step size for each rung is needed, got a kernel whose step_size has shape {shape}: make it a "
+            "ladder with parallel_tempering, or warm it up with window_adaptation"
+        )
     init, step, tuning_of = _functions(ladder.init, ladder.step, target, num_steps, target_acceptance_rate)
     return WarmUp(Kernel(init, step, ladder.initial_tuning), tuning_of)
 

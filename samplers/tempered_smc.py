@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from samplers.arguments import require_accept_step, require_positive, require_share
+from samplers.arguments import require_accept_step, require_one_step_size, require_positive, require_share
 from samplers.blocks import map_blocks
 from samplers.targets import log_density_terms
 from samplers.types import Batch, Info, Kernel, Position, State, Target, Tuning
@@ -89,8 +89,8 @@ def tempered_smc(
         averages their acceptance rates, and tells of divergent and non-finite ones if there is any.
 
     Raises:
-        ValueError: An argument outside its range, a kernel without accept step, or (when it starts) a number of particles that
-            does not divide.
+        ValueError: An argument outside its range, a kernel without accept step, a ladder, or (when it starts) a number of
+            particles that does not divide.
         TypeError: A kernel without temperatures, step size and metric.
 
     References:
@@ -105,6 +105,7 @@ def tempered_smc(
     if missing:
         raise TypeError(f"this kernel's tuning has no {' and no '.join(missing)}; use hmc, nuts, mala or barker")
     require_accept_step(kernel.initial_tuning)
+    require_one_step_size(kernel.initial_tuning)
     functions = _functions(
         kernel.init,
         kernel.step,

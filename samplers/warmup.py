@@ -14,7 +14,7 @@ from blackjax.adaptation.staged_adaptation import build_schedule
 from blackjax.adaptation.step_size import dual_averaging_adaptation
 from jaxtyping import Array, Float, Int, Key, PyTree
 
-from samplers.arguments import require_accept_step
+from samplers.arguments import require_accept_step, require_one_step_size
 from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, Sampler, State, Tuning
 from samplers.vectors import ravel
 
@@ -75,7 +75,7 @@ def window_adaptation(
         The warm-up; when `sample` has run its kernel for `num_steps`, `finish` hands over to the tuned kernel.
 
     Raises:
-        ValueError: An argument outside its range, or a kernel without step size, metric or accept step.
+        ValueError: An argument outside its range, or a kernel without step size, metric or accept step, or a ladder of them.
 
     References:
         Hoffman & Gelman 2014, section 3.2 (dual averaging); Stan reference manual, "Automatic parameter tuning" (windows).
@@ -90,6 +90,7 @@ def window_adaptation(
     if missing:
         raise ValueError(f"this kernel has no {' and no '.join(missing)} to adapt; sample it without warm-up")
     require_accept_step(kernel.initial_tuning)
+    require_one_step_size(kernel.initial_tuning)
     init, step, tuning_of = _functions(kernel.init, kernel.step, num_steps, target_acceptance_rate, metric)
     return WarmUp(Kernel(init, step, kernel.initial_tuning), tuning_of)
 
@@ -99,7 +100,13 @@ def finish(warmup: WarmUp, run: Run) -> Run:
 
     The tuning of each chain is its own, unless the warm-up found one for all of them. A fold of the warm-up is dropped: its draws
     are not draws of the target.
+
+    Raises:
+        TypeError: Anything but the run of a warm-up.
     """
+    if not isinstance(run, Run) or not hasattr(run.state, "inner"):
+        found = type(run.state if isinstance(run, Run) else run).__name__
+        raise TypeError(f"finish needs the run that `sample` returns of warmup.kernel, result.run; got {found}")
     done = run._replace(state=run.state.inner, phase=run.phase + 1, fold=())
     if isinstance(warmup.kernel, Sampler):
         return done._replace(tuning=warmup.tuning_of(run.state, run.tuning))

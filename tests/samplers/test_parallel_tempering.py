@@ -13,6 +13,7 @@ from samplers import (
     Target,
     Tempering,
     barker,
+    cross_chain_adaptation,
     dynamic_hmc,
     finish,
     ghmc,
@@ -27,6 +28,7 @@ from samplers import (
     round_trips,
     sample,
     sgld,
+    tempered_smc,
 )
 from samplers.ladder_adaptation import equal_parts
 from samplers.parallel_tempering import Exchanges
@@ -230,8 +232,18 @@ def test_refuses_kernels_without_tempering_or_cache():
         sample(jax.random.key(0), no_cache, START, BATCH, num_steps=1)
     with pytest.raises(ValueError, match="divide"):
         parallel_tempering(HMC, MODES, BETAS, rung_block=3)
+
+
+def test_warm_ups_refuse_kernels_that_they_do_not_suit():
     with pytest.raises(ValueError, match="16 steps"):
         ladder_adaptation(LADDER, MODES, num_steps=15)
+    for plain in (HMC, sgld(MODES, step_size=1e-3)):
+        with pytest.raises(ValueError, match=r"step_size has shape \(\): make it a ladder with parallel_tempering"):
+            ladder_adaptation(plain, MODES, num_steps=16)
+    with pytest.raises(ValueError, match=r"no trajectories to adapt.* ladder_adaptation for a ladder"):
+        cross_chain_adaptation(LADDER, num_steps=16)
+    with pytest.raises(ValueError, match=r"one step size is needed, got step_size of shape \(10,\)"):
+        tempered_smc(LADDER, MODES)
 
 
 OTHERS = {

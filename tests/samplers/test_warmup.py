@@ -15,6 +15,7 @@ from samplers import (
     make_mesh,
     mclmc,
     nuts,
+    parallel_tempering,
     sample,
     save_run,
     sghmc,
@@ -136,9 +137,23 @@ def test_trajectories_grow_over_the_first_half():
             {"kernel": mclmc(KNOWN.target, step_size=0.1, decoherence_length=1.0)},
             "a kernel with decoherence_length has no accept step.* mclmc_adaptation",
         ),
+        (
+            {"kernel": parallel_tempering(KERNELS["hmc"], KNOWN.target, [0.0, 0.5, 1.0])},
+            r"one step size is needed, got step_size of shape \(3,\).* ladder_adaptation",
+        ),
     ],
 )
 def test_checks_its_arguments(options, match):
     options = {"kernel": KERNELS["hmc"], "num_steps": 10} | options
     with pytest.raises(ValueError, match=match):
         window_adaptation(options.pop("kernel"), **options)
+
+
+def test_finishes_nothing_but_the_run_of_a_warm_up():
+    kernel = KERNELS["hmc"]
+    warmup = window_adaptation(kernel, num_steps=1)
+    warm, plain = run(warmup.kernel, 1), run(kernel, 1)
+    assert int(finish(warmup, warm.run).phase) == 1
+    for wrong, found in ((warm, "Result"), (plain.run, "HMCState")):
+        with pytest.raises(TypeError, match=f"result.run; got {found}"):
+            finish(warmup, wrong)
