@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,12 +88,11 @@ def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
         "problem": problem.description,
         "launches": [manifest.launch()],
     }
-    copies = {Path(name.partition(":")[0]).name: text for name, (text, _) in sources.items()}
 
     def create() -> None:
         begun = begin(config, problem, method)
         with uninterrupted():
-            RunFolder.create(path, config, facts, copies, begun)
+            RunFolder.create(path, config, facts, _copies(sources), begun)
 
     distributed.on_first(create)
     folder = RunFolder(path)
@@ -207,3 +207,13 @@ def _sources(experiment: str, config: RunConfig) -> dict[str, tuple[str, str]]:
     parts = (config.model, config.prior, config.likelihood, config.density)
     names = [experiment, config.data.name, *(part.source for part in parts if isinstance(part, Imported))]
     return {name: source_of(name) for name in dict.fromkeys(names) if is_import_path(name)}
+
+
+def _copies(sources: dict[str, tuple[str, str]]) -> dict[str, str]:
+    """Return what to copy by the name of the copy: the file's own, and, where several share it, the beginning of its sha256."""
+    files = {(Path(name.rpartition(":")[0]).name, digest): text for name, (text, digest) in sources.items()}
+    shared = Counter(name for name, _ in files)
+    return {
+        name if shared[name] == 1 else f"{Path(name).stem}-{digest[:8]}{Path(name).suffix}": text
+        for (name, digest), text in files.items()
+    }
