@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import math
-import time
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -19,6 +17,7 @@ from bayesnn.config import APPROXIMATIONS, Approximation, RunConfig, TemperedSMC
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.minibatch_kernels import steps_a_step
 from bayesnn.notation import with_prefix
+from bayesnn.pace import Pace, pace_of_draws
 from bayesnn.problem import Problem
 from bayesnn.progress import duration
 from samplers import Kernel
@@ -52,8 +51,6 @@ HARDWARE = {
 HERE = "here"
 # A gradient of a small network is a few dozen kernels, which take some microseconds each to launch whatever they compute.
 LAUNCH_SECONDS = 1e-4
-# Seconds for which gradients are timed on this machine.
-TIMED_SECONDS = 1.0
 # Each chain of a device holds about position, momentum, gradient and their proposal, twice over for the two sides of an update.
 COPIES = 8
 # Settings that decide the cost of one gradient; the prior's share of it is that of one more example.
@@ -75,6 +72,7 @@ class Plan:
         devices: That have work.
         seconds: Estimated wall time; NaN where gradients are.
         efficiency: Share of the devices' peak at which the time was estimated; None where it was timed.
+        timed_gradients: Of one chain, in the parts of draws that were timed where whole ones take long; None elsewhere.
     """
 
     num_params: int
@@ -87,6 +85,7 @@ class Plan:
     devices: int
     seconds: float
     efficiency: float | None
+    timed_gradients: float | None = None
 
 
 class Gradient(NamedTuple):
@@ -161,7 +160,8 @@ def make_plan(
 
     Args:
         config: The run.
-        hardware: A key of `HARDWARE`, or "here": draws are timed for a second on this machine, all its devices at work.
+        hardware: A key of `HARDWARE`, or "here": draws, or parts of them, are timed for a second on this machine, all its devices
+            at work.
         devices: Number of devices, for named hardware.
         efficiency: Share of peak throughput that gradients reach there; small networks reach far less than large ones.
         known: What other runs have in common with it; nothing by default.
@@ -178,14 +178,14 @@ def make_plan(
     problem, gradient = known.problem(config), known.gradient(config)
     a_step = 0.0 if isinstance(config.sampler, APPROXIMATIONS) else _gradients_a_step(config, problem)  # draws of a fit are free
     warmup = _warmup_steps(config)
-    gradients = gradients_of_run(config, problem)
+    gradients, a_draw, timed_gradients = gradients_of_run(config, problem), a_step * config.thin, None
+    num_devices = len(jax.devices()) if hardware == HERE else devices
+    shape = mesh_shape(config.chains, config.data_blocks, num_devices)
+    chains_a_device = math.ceil(config.chains / shape[0])
     if hardware == HERE:
-        shape = (min(len(jax.devices()), config.chains), 1)
-        chains_a_device = math.ceil(config.chains / shape[0])
-        seconds = chains_a_device * (config.draws + warmup / config.thin) * _seconds_a_draw(config, problem, shape[0])
+        seconds_a_draw, timed_gradients = _pace_here(config, problem, shape, a_draw)
+        seconds = chains_a_device * (config.draws + warmup / config.thin) * seconds_a_draw
     else:
-        shape = mesh_shape(config.chains, config.data_blocks, devices)
-        chains_a_device = math.ceil(config.chains / shape[0])
         of_chain = gradients / config.chains
         busy = chains_a_device * of_chain * gradient.flops / (shape[1] * efficiency * HARDWARE[hardware].flops)
         seconds = max(busy, of_chain * LAUNCH_SECONDS)
@@ -196,7 +196,7 @@ def make_plan(
     return Plan(
         num_params=samplers.num_params(problem.like),
         gradient_flops=gradient.flops,
-        gradients_a_draw=a_step * config.thin,
+        gradients_a_draw=a_draw,
         gradients=gradients,
         draw_bytes=draw,
         run_bytes=float(draw) * config.draws * config.chains,
@@ -204,7 +204,15 @@ def make_plan(
         devices=math.prod(shape),
         seconds=seconds,
         efficiency=None if hardware == HERE else efficiency,
+        timed_gradients=timed_gradients,
     )
+
+
+def _pace_here(config: RunConfig, problem: Problem, shape: tuple[int, int], num_gradients: float) -> Pace:
+    """Time draws of one chain a row of the mesh that a run would have on this machine."""
+    mesh = samplers.make_mesh(shape[0], data=shape[1], devices=jax.devices())
+    kernel = build_method(config, problem).kernel
+    return pace_of_draws(kernel, problem, mesh, start=config.start, thin=config.thin, num_gradients=num_gradients)
 
 
 def gradients_of_run(config: RunConfig, problem: Problem) -> float:
@@ -243,8 +251,9 @@ def print_plan(console: Console, plan: Plan, hardware: str, devices: int) -> Non
     table.add_row("the run on disk", with_prefix(plan.run_bytes, "B"))
     available = f" of {with_prefix(HARDWARE[hardware].memory, 'B')}" if hardware in HARDWARE else ""
     table.add_row("memory of a device", f"about {with_prefix(plan.device_bytes, 'B')}{available}")
+    part = "" if plan.timed_gradients is None else f" on draws of {plan.timed_gradients:.3g} gradients, and scaled"
     where = (
-        "this machine, timed"
+        f"this machine, timed{part}"
         if plan.efficiency is None
         else f"{plan.devices} x {hardware} at {plan.efficiency:.0%} of its {HARDWARE[hardware].precision} peak"
     )
@@ -310,24 +319,6 @@ def _counted_gradients(kernel: Kernel, problem: Problem) -> float:
 
 def _has_trajectories(config: RunConfig) -> bool:
     return config.sampler.kind in ("hmc", "dynamic-hmc", "adjusted-mclmc")
-
-
-def _seconds_a_draw(config: RunConfig, problem: Problem, devices: int) -> float:
-    """Time draws, each kept as the run will keep it, while all devices work on a chain of their own."""
-    kernel = build_method(config, problem).kernel
-    positions = problem.init(jax.random.key(0), devices, config.start)
-    run = samplers.start(jax.random.key(0), kernel, positions, problem.batch)
-    draw = functools.partial(
-        samplers.sample, run.key, kernel, positions, problem.batch, thin=config.thin, save=problem.save, run=run, throw=False
-    )
-    num_draws, seconds = 1, 0.0
-    while seconds < TIMED_SECONDS:
-        draw(num_steps=num_draws * config.thin)  # compiles, at first
-        began = time.perf_counter()
-        draw(num_steps=num_draws * config.thin)
-        seconds = time.perf_counter() - began
-        num_draws *= 4
-    return seconds / (num_draws / 4)
 
 
 def _draw_bytes(problem: Problem) -> int:

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
-from bayesnn import cli, plan
+import samplers
+from bayesnn import cli, pace, plan
 from bayesnn.build import build_problem
-from bayesnn.config import HMC, MALA, MLP, NUTS, SGHMC, SWAG, Data, GaussianPrior, MCDropout, MeanFieldVI, RunConfig, WarmUp
+from bayesnn.config import (
+    HMC,
+    MALA,
+    MLP,
+    NUTS,
+    SGHMC,
+    SWAG,
+    Data,
+    GaussianPrior,
+    MCDropout,
+    MeanFieldVI,
+    ParallelTempering,
+    RunConfig,
+    WarmUp,
+)
 from bayesnn.errors import UsageError
 from bayesnn.launch import sample_into
-from bayesnn.plan import HARDWARE, LAUNCH_SECONDS, Known, gradient_flops, make_plan
+from bayesnn.plan import HARDWARE, LAUNCH_SECONDS, Known, gradient_flops, make_plan, print_plan
 
 TINY = RunConfig(
     data=Data(name="wine"),
@@ -117,6 +134,57 @@ def test_time_here_is_measured():
     plan = make_plan(TINY)
     assert plan.efficiency is None
     assert 0 < plan.seconds < 60
+
+
+LONG = {
+    "hmc": {"sampler": HMC(step_size=1e-4, max_num_steps=70_000)},
+    "ladder": {"sampler": ParallelTempering(rungs=3, step_size=1e-4, max_num_steps=70_000)},
+    "mala": {"sampler": MALA(), "thin": 9000},
+}
+
+
+def on_a_clock(monkeypatch, config, draw_seconds, gradient_seconds):
+    """Plan a run on this machine by a clock on which every draw and every gradient of it takes so long.
+
+    Returns:
+        The plan, and the most gradients that any timed draw had.
+    """
+    now, counted, sample = [0.0], [], samplers.sample
+
+    def take_time(*arguments, **options):
+        result = sample(*arguments, **options)
+        by_draw = result.info.num_gradients.mean(axis=0)
+        counted.append(by_draw.max())
+        now[0] += draw_seconds * by_draw.size + gradient_seconds * by_draw.sum()
+        return result
+
+    monkeypatch.setattr(samplers, "sample", take_time)
+    monkeypatch.setattr(pace, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    return make_plan(config), max(counted)
+
+
+@pytest.mark.parametrize(
+    "change", [pytest.param(change, id=name, marks=() if name == "hmc" else pytest.mark.slow) for name, change in LONG.items()]
+)
+def test_a_long_draw_is_timed_in_part(change, monkeypatch):
+    config = TINY.model_copy(update=change)
+    planned, counted = on_a_clock(monkeypatch, config, 3.0, 0.5)
+    assert planned.gradients_a_draw > 7000
+    assert counted < 200
+    assert planned.timed_gradients == pytest.approx(counted)
+    # Some roundings: each chain has a device of its own, and the clock is linear.
+    assert planned.seconds == pytest.approx(config.draws * (3.0 + 0.5 * planned.gradients_a_draw), rel=1e-4)
+    capture = Console(record=True, width=120)
+    print_plan(capture, planned, "here", 1)
+    assert f"timed on draws of {counted:.3g} gradients, and scaled" in capture.export_text()
+
+
+def test_short_draws_are_timed_whole(monkeypatch):
+    planned, counted = on_a_clock(monkeypatch, TINY, 1e-2, 1e-3)
+    assert planned.timed_gradients is None
+    # Of several draws, whose lengths spread by +-20 % about their mean.
+    assert planned.seconds == pytest.approx(TINY.draws * (1e-2 + 1e-3 * planned.gradients_a_draw), rel=0.1)
+    assert counted > 0.8 * planned.gradients_a_draw
 
 
 @pytest.mark.parametrize(
