@@ -15,6 +15,7 @@ References:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,7 +45,7 @@ class TailIndex(NamedTuple):
     num_coordinates: int
 
 
-def tail_index(noise: Float[np.ndarray, "minibatch coordinate"]) -> TailIndex:
+def tail_index(noise: Float[np.ndarray, "minibatch coordinate"], level: float = LEVEL) -> TailIndex:
     r"""Estimate the tail index of gradient noise.
 
     Stable laws: sums of :math:`K_1` values are :math:`K_1^{1/\alpha}` times as large as one, so
@@ -53,6 +54,7 @@ def tail_index(noise: Float[np.ndarray, "minibatch coordinate"]) -> TailIndex:
 
     Args:
         noise: Minibatch gradient less full gradient, one row a minibatch drawn on its own, at least 40; any units.
+        level: Probability of the intervals; for several places `diagnostics.hypotheses.simultaneous_level` of their number.
 
     Returns:
         Both indices, with intervals from independent groups of minibatches. Infinite ends where 1 / index reaches 0.
@@ -76,12 +78,24 @@ def tail_index(noise: Float[np.ndarray, "minibatch coordinate"]) -> TailIndex:
     # Hill's estimator is biased in small groups, so its spread is that of leaving groups out.
     left_out = [_inverse_hill(np.delete(centred, slice(start, start + size), 0)) for start in range(0, NUM_GROUPS * size, size)]
     pseudo = [NUM_GROUPS * hill - (NUM_GROUPS - 1) * value for value in left_out]
-    return TailIndex(_inverted(np.mean(stable), stable), _inverted(hill, pseudo), live.shape[1])
+    return TailIndex(_inverted(np.mean(stable), stable, level), _inverted(hill, pseudo, level), live.shape[1])
 
 
-def noise_finding(index: TailIndex) -> Finding:
-    """Say whether gradient noise has a variance: the hypothesis on which stochastic-gradient samplers rest."""
-    hill = index.hill
+def noise_finding(indices: Sequence[TailIndex]) -> Finding:
+    """Say whether gradient noise has a variance: the hypothesis on which stochastic-gradient samplers rest.
+
+    Intervals that hold together hold the smallest index, too, between the smallest of their ends, whichever place has it.
+
+    Args:
+        indices: Of one or several places in weight space, with intervals that hold together (the `level` of `tail_index`).
+
+    Raises:
+        ValueError: No place.
+    """
+    if not indices:
+        raise ValueError("a finding about gradient noise needs the tail index of at least one place")
+    hill, stable = _smallest([index.hill for index in indices]), _smallest([index.stable for index in indices])
+    num_coordinates = max(index.num_coordinates for index in indices)
     verdict = "supported" if hill.lower > STABLE_GAUSSIAN else "contradicted" if hill.upper < STABLE_GAUSSIAN else "inconclusive"
     meaning = {
         "supported": "The noise has a variance, and smaller steps or larger minibatches make it small.",
@@ -89,8 +103,9 @@ def noise_finding(index: TailIndex) -> Finding:
         "inconclusive": "The interval holds 2, where the variance begins: draw more minibatches.",
     }
     note = (
-        f"At its heaviest the tail of minibatch noise has the index {interval_text(*hill)} (Hill, {index.num_coordinates:,} "
-        f"coordinates); the index of a stable law is {interval_text(*index.stable)}, 2 for Gaussian noise. {meaning[verdict]}"
+        f"At its heaviest of {len(indices)} places the tail of minibatch noise has the index {interval_text(*hill)} (Hill, "
+        f"{num_coordinates:,} coordinates); the index of a stable law is {interval_text(*stable)}, 2 for Gaussian noise. "
+        f"{meaning[verdict]}"
     )
     return Finding("noise-has-variance", "hypothesis", verdict, hill.value, (hill.lower, hill.upper), STABLE_GAUSSIAN, note)
 
@@ -118,7 +133,11 @@ def _inverse_hill(sizes: Float[np.ndarray, "minibatch coordinate"]) -> float:
     return float(np.nanmean(logs))
 
 
-def _inverted(inverse: float, groups: list[float]) -> Estimate:
-    half = np.std(groups, ddof=1) / np.sqrt(len(groups)) * stdtrit(len(groups) - 1, (1 + LEVEL) / 2)
+def _smallest(estimates: Sequence[Estimate]) -> Estimate:
+    return Estimate(*(min(ends) for ends in zip(*estimates, strict=True)))
+
+
+def _inverted(inverse: float, groups: list[float], level: float) -> Estimate:
+    half = np.std(groups, ddof=1) / np.sqrt(len(groups)) * stdtrit(len(groups) - 1, (1 + level) / 2)
     value, lower, upper = (1 / max(x, 0.0) if x > 0 else np.inf for x in (inverse, inverse + half, inverse - half))
     return Estimate(float(value), float(lower), float(upper))

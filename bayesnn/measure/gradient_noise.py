@@ -39,8 +39,8 @@ def measure(run: LoadedRun, settings: GradientNoise, console: Console) -> tuple[
     """Estimate the tail index of gradient noise at some draws.
 
     Returns:
-        Dataset over `place`: `stable` and `hill` with `_lower` and `_upper`, `num_coordinates`, and the `chain` and `draw` of
-        each place. The finding is about the place with the heaviest tail.
+        Dataset over `place`: `stable` and `hill` with `_lower` and `_upper`, which hold together at all places with 95 %,
+        `num_coordinates`, and the `chain` and `draw` of each place. The finding is about the heaviest tail of all places.
 
     Raises:
         UsageError: A density without data, or no batch size smaller than the data.
@@ -50,6 +50,7 @@ def measure(run: LoadedRun, settings: GradientNoise, console: Console) -> tuple[
 
     from bayesnn.measure.continued import positions_at, spread_draws
     from bayesnn.measure.problem import problem_of
+    from diagnostics.hypotheses import simultaneous_level
     from diagnostics.tails import noise_finding, tail_index
 
     problem = problem_of(run)
@@ -60,7 +61,7 @@ def measure(run: LoadedRun, settings: GradientNoise, console: Console) -> tuple[
     chain, draw = spread_draws(run, settings.places)
     noises = _noise(problem, positions_at(run, problem, chain, draw), size, settings)
     try:
-        indices = [tail_index(noise) for noise in noises]
+        indices = [tail_index(noise, simultaneous_level(len(noises))) for noise in noises]
     except ValueError as error:
         raise UsageError(str(error)) from error
     ends = ("", "_lower", "_upper")
@@ -71,8 +72,7 @@ def measure(run: LoadedRun, settings: GradientNoise, console: Console) -> tuple[
     }
     counts = {"num_coordinates": ("place", np.array([index.num_coordinates for index in indices]))}
     places = {"chain": ("place", chain), "draw": ("place", draw)}
-    heaviest = min(indices, key=lambda index: index.hill.value)
-    return xr.DataTree(xr.Dataset(columns | counts | places, attrs={"batch_size": size})), [noise_finding(heaviest)]
+    return xr.DataTree(xr.Dataset(columns | counts | places, attrs={"batch_size": size})), [noise_finding(indices)]
 
 
 def _noise(problem: Any, positions: Any, size: int, settings: GradientNoise) -> Float[np.ndarray, "place minibatch coordinate"]:
