@@ -10,6 +10,7 @@ from diagnostics.hypotheses import (
     detectable,
     equivalence,
     non_inferiority,
+    over_splits,
     paired_gain,
     paired_group_gain,
     point_scores,
@@ -93,7 +94,24 @@ def test_simultaneous_intervals_are_wider():
 
 
 def test_what_could_have_been_found():
-    assert detectable(Estimate(0.0, -1.96, 1.96)) == pytest.approx(2.802)  # standard error 1
+    assert detectable(Estimate(0.0, -1.96, 1.96)) == pytest.approx(2.802, abs=1e-3)  # standard error 1; digits of 1.96
+
+
+@pytest.mark.parametrize("num_comparisons", [1, 5, 20])
+def test_detectable_differences_are_found_in_four_cases_of_five(num_comparisons):
+    """4,000 repeats, so that the share has a standard deviation of 0.0063."""
+    rng, level = np.random.default_rng(0), simultaneous_level(num_comparisons)
+    noise = rng.normal(size=(4000, 1000))
+    wide = np.mean([detectable(over_splits(row, level), level) for row in noise[:100]])
+    gains = [over_splits(row + wide, level) for row in noise]
+    assert np.mean([superiority(gain) == "supported" for gain in gains]) == pytest.approx(0.8, abs=4 * 0.0063)
+
+
+def test_a_level_that_is_not_told_overstates_what_can_be_found():
+    """The negative control: of five comparisons by 7.7 %, the ratio of 2.80 / 1.96 to 3.42 / 2.58."""
+    half = 2.576  # standard errors, of an interval of 99 %
+    one = Estimate(0.0, -half, half)
+    assert detectable(one) / detectable(one, simultaneous_level(5)) == pytest.approx(1.0774, abs=1e-3)  # digits of 2.576
 
 
 def test_the_best_method_wins_most_resamples():
