@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from bayesnn.errors import UsageError
 from bayesnn.imports import load_function
@@ -50,13 +50,15 @@ class Reference(NamedTuple):
         minima: Ends of the flows that came to a minimum.
         nearest: [i, j, d] that copy of minimum i which is nearest to minimum j.
         number: [minimum] of distinct minima, from 0.
-        unseen: Estimated probability that another draw lies over none of them: the share of draws that are alone over theirs, or
-            below which no flow came to its end (Good 1953).
+        found: [source, distinct minimum] whether a draw of that chain or system lies over it.
+        unseen: Estimated probability that a draw of another source lies over none of them: the share of draws over minima that no
+            other source has shown, or below which no flow came to its end (Good 1953, with sources for single draws).
     """
 
     minima: Minima
     nearest: Float[np.ndarray, "minimum minimum d"]
     number: Int[np.ndarray, " minimum"]
+    found: Bool[np.ndarray, "source distinct"]
     unseen: float
 
 
@@ -104,14 +106,17 @@ def label_run(basins: xr.DataTree, tree: xr.DataTree) -> Int[np.ndarray, "chain 
     return clusters.label(features)
 
 
-def by_minima(posterior: Posterior, pilot: Position) -> tuple[Classifier, Reference, Float[np.ndarray, "minimum minimum"]]:
+def by_minima(
+    posterior: Posterior, pilot: Position, system: Int[np.ndarray, " draw"]
+) -> tuple[Classifier, Reference, Float[np.ndarray, "minimum minimum"]]:
     """Return regions of minima that are merged across low barriers, the minima below the pilot draws, and their barriers.
 
     A draw belongs to the region of that reference minimum which is nearest to the minimum below it, in nats of the reference's
-    own parabola; a draw whose flow did not end, to that which is nearest to where it stopped.
+    own parabola; a draw whose flow did not end, to that which is nearest to where it stopped. The pilot draws are of several
+    systems of particles.
     """
     target, batch, tempering = posterior.target, posterior.batch, posterior.tempering
-    reference = find_minima(posterior, pilot)
+    reference = find_minima(posterior, pilot, system)
     first = np.unique(reference.number, return_index=True)[1]
     minima = jax.tree.map(lambda x: x[first], reference.minima)
     nearest = reference.nearest[np.ix_(first, first)]
@@ -130,7 +135,7 @@ def by_minima(posterior: Posterior, pilot: Position) -> tuple[Classifier, Refere
     count = int(regions.max()) + 1
     return (
         Classifier(f"{count} regions of {len(first)} minima", count, label),
-        Reference(minima, nearest, regions, reference.unseen),
+        Reference(minima, nearest, regions, reference.found, reference.unseen),
         heights,
     )
 
@@ -156,8 +161,8 @@ def by_own(source: str, num_regions: int) -> Classifier:
     return Classifier(f"{num_regions} regions by {source.rpartition(':')[2]}", num_regions, label)
 
 
-def find_minima(posterior: Posterior, positions: Position) -> Reference:
-    """Follow draws to the minima below them, and tell which of these are the same up to symmetry."""
+def find_minima(posterior: Posterior, positions: Position, source: Int[np.ndarray, " draw"]) -> Reference:
+    """Follow draws of several chains or systems to the minima below them, and tell which of these are the same up to symmetry."""
     found = flow_to_minima(posterior.target, posterior.batch, posterior.tempering, positions)
     if not found.is_minimum.any():
         raise UsageError("no gradient flow came to a minimum: the density is not smooth (ReLU?), or the weights are too many")
@@ -167,8 +172,10 @@ def find_minima(posterior: Posterior, positions: Position) -> Reference:
     nearest = np.stack([copies_near(posterior, minima.position, one) for one in at], 1)
     step = nearest - nearest[np.arange(count), np.arange(count)]
     number = same_minimum(step, minima.log_density, minima.hessian)
-    alone = np.sum(np.bincount(number) == 1) + np.sum(~found.is_minimum)
-    return Reference(minima, nearest, number, float(alone / len(found.is_minimum)))
+    shown = np.zeros((source.max() + 1, number.max() + 1), bool)
+    shown[source[found.is_minimum], number] = True
+    shared = (shown.sum(0) > 1)[number]
+    return Reference(minima, nearest, number, shown, float(1 - shared.sum() / len(source)))
 
 
 def copies_near(posterior: Posterior, positions: Position, reference: Position) -> Float[np.ndarray, "draw d"]:

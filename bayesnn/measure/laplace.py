@@ -3,11 +3,13 @@ r"""Masses of regions by Laplace's method at the minima below pilot draws, where
 It does where three things hold, each of which is measured:
 
 - the regions are made of minima: a cluster of functions cuts through basins, and curvatures do not say what lies on which side;
-- few pilot draws are alone over their minimum: the share of those estimates the probability of minima that no draw has shown;
+- few pilot draws lie over a minimum that no other system of particles has shown: the share of those estimates the probability
+  of minima that none has shown. Draws of one system have ancestors in common, so that one of its minima seen twice is seen once;
 - the posterior around each minimum is nearly Gaussian: at draws of Student's t with the minimum's Hessian, whose tails are
   heavier than a Gaussian's, the ratios of the posterior to it have a Pareto k below 0.67.
 
-The error is what these ratios say that the Gaussian misses; where Gaussians of neighbouring minima overlap they show it in part.
+The error is what these ratios say that the Gaussian misses, where Gaussians of neighbouring minima overlap in part, and what
+resampled systems, which find other minima, say that the search misses.
 Every minimum counts as often as symmetries make different networks of it. That is the whole orbit: the usual priors leave no
 continuous symmetry in networks with smooth activations (rescaling, and shifts of logits, change the prior), so its volume is 1.
 
@@ -68,14 +70,13 @@ class Laplace(NamedTuple):
     minima: xr.Dataset
 
 
-def laplace_masses(key: Key[Array, ""], posterior: Posterior, reference: Reference, num_regions: int) -> Laplace:
+def laplace_masses(key: Key[Array, ""], posterior: Posterior, reference: Reference) -> Laplace:
     """Weigh regions by the minima in them.
 
     Args:
         key: Of the draws around the minima.
         posterior: The posterior, smooth.
         reference: Different minima below pilot draws, with the region of each as its number.
-        num_regions: Number of regions.
     """
     minima, places = reference.minima, reference.nearest.diagonal().T
     if not (np.linalg.eigvalsh(minima.hessian) > 0).all():
@@ -90,14 +91,12 @@ def laplace_masses(key: Key[Array, ""], posterior: Posterior, reference: Referen
     table = xr.Dataset({f"reference_{name}": ("reference", values) for name, values in columns.items()})
     if reference.unseen > UNSEEN:
         return Laplace(
-            None, f"an estimated {reference.unseen:.0%} of the posterior lies over minima that no pilot draw shows", table
+            None, f"an estimated {reference.unseen:.0%} of the posterior lies over minima that no pilot system shows", table
         )
     if not (pareto_k < LARGEST_K).all():
         worst = float(pareto_k.max())
         return Laplace(None, f"around a minimum the posterior is not nearly Gaussian (Pareto k {worst:.2f})", table)
-    by_minimum = regions.masses_from_logs("Laplace", log_mass, error)
-    into = np.eye(num_regions)[reference.number]
-    return Laplace(by_minimum._replace(share=by_minimum.share @ into, resamples=by_minimum.resamples @ into), "", table)
+    return Laplace(regions.masses_from_minima("Laplace", log_mass, error, reference.number, reference.found), "", table)
 
 
 def _log_ratios(

@@ -80,8 +80,8 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
     with console.status("minima below draws of the run"):
         minima = _count_minima(posterior, draws, settings.minima)
     with console.status("pilot: particles on which the regions are fixed"):
-        pilot = _drawn(choice_key, sample_particles(pilot_key, problem, settings, PILOT_SYSTEMS))
-        classifier, laplace, references = _classifier(laplace_key, posterior, pilot, settings)
+        pilot, system = _drawn(choice_key, sample_particles(pilot_key, problem, settings, PILOT_SYSTEMS))
+        classifier, laplace, references = _classifier(laplace_key, posterior, pilot, system, settings)
     roads = take_roads(masses_key, problem, settings, console)
     with console.status("labels"):
         step = max(1, num_draws // settings.labelled) if settings.regions == "minima" else 1
@@ -137,7 +137,7 @@ def _count_minima(posterior: Posterior, draws: dict[str, np.ndarray], count: int
         return xr.Dataset(attrs={"per_100_draws": np.nan, "followed": 0})
     rows = np.unique(np.linspace(0, num_chains * num_draws - 1, count).astype(int))
     flat = {name: array.reshape(-1, *array.shape[2:])[rows] for name, array in draws.items()}
-    found = find_minima(posterior, posterior.unflatten(flat))
+    found = find_minima(posterior, posterior.unflatten(flat), rows // num_draws)
     followed, distinct = len(found.number), int(found.number.max(initial=-1)) + 1
     return xr.Dataset(
         {"log_density": ("minimum", found.minima.log_density), "number": ("minimum", found.number)},
@@ -157,20 +157,21 @@ def _minima_line(minima: xr.Dataset) -> str:
 
 
 def _classifier(
-    key: Key[Array, ""], posterior: Posterior, pilot: Position, settings: Basins
+    key: Key[Array, ""], posterior: Posterior, pilot: Position, system: Int[np.ndarray, " draw"], settings: Basins
 ) -> tuple[Classifier, Laplace, xr.Dataset]:
     """Return the classifier that was asked for, the masses by the minima that it rests on, and these, if any."""
     if settings.regions == "functions":
         return by_functions(posterior, pilot, settings.num_regions, settings.seed), NOT_OF_MINIMA, xr.Dataset()
     if settings.regions != "minima":
         return by_own(settings.regions, settings.num_regions), NOT_OF_MINIMA, xr.Dataset()
-    classifier, reference, heights = by_minima(posterior, jax.tree.map(lambda x: x[: settings.minima], pilot))
+    some = jax.tree.map(lambda x: x[: settings.minima], pilot)
+    classifier, reference, heights = by_minima(posterior, some, system[: settings.minima])
     if classifier.num_regions < 2:
         raise UsageError(
             f"all {len(heights)} minima below the pilot draws are joined by barriers below {regions.LOWEST_BARRIER:g} nats: one "
             "region, and nothing to weigh; take --regions functions"
         )
-    laplace = laplace_masses(key, posterior, reference, classifier.num_regions)
+    laplace = laplace_masses(key, posterior, reference)
     return classifier, laplace, xr.merge([_reference_table(reference, heights), laplace.minima])
 
 
@@ -184,11 +185,12 @@ def _reference_table(reference: Reference, heights: Float[np.ndarray, "minimum m
     )
 
 
-def _drawn(key: Key[Array, ""], particles: Particles) -> Position:
-    """Draw as many particles as a system has from all systems, in random order, by their weights and evidences."""
+def _drawn(key: Key[Array, ""], particles: Particles) -> tuple[Position, Int[np.ndarray, " draw"]]:
+    """Draw as many particles as a system has from all systems, by their weights and evidences, and say of which each is."""
     log_weights = particles.log_weights + (particles.log_evidence - particles.log_evidence.max())[:, None]
     chosen = jax.random.categorical(key, jnp.ravel(log_weights), shape=log_weights.shape[1:])
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[chosen], particles.position)
+    drawn = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[chosen], particles.position)
+    return drawn, np.asarray(chosen) // log_weights.shape[1]
 
 
 def _labelled(classifier: Classifier, position: Position, log_weights: Float[np.ndarray, "row column"] | None) -> Draws:

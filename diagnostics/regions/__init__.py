@@ -12,6 +12,7 @@ from diagnostics.regions.masses import (
     combined,
     laplace_log_mass,
     masses_from_logs,
+    masses_from_minima,
     masses_from_systems,
     masses_from_weights,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "laplace_log_mass",
     "light_regions_over_visited",
     "masses_from_logs",
+    "masses_from_minima",
     "masses_from_systems",
     "masses_from_weights",
     "merge_minima",

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 
 from diagnostics.claims import Finding, interval_text, percent
-from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, Estimate, interval, resampled_shares
-from diagnostics.regions.masses import Masses, agreement, combined
+from diagnostics.estimates import NUM_RESAMPLES, SEED, Estimate, interval, resampled_shares
+from diagnostics.regions.masses import Masses, combined, dispute
 from diagnostics.regions.visits import fewest_round_trips, visit_shares
 
 FEWEST_TRIPS = 10  # shares of visits have a relative error of about 1 / sqrt(trips)
@@ -140,7 +140,8 @@ def light_regions_over_visited(labels: ArrayLike, regressor: Masses, denominator
         denominator: Masses by an independent method.
 
     Returns:
-        Supported if the interval of the slope is below 0, contradicted if it is above -0.1, inconclusive otherwise.
+        Supported if the interval of the slope is below 0, contradicted if it is above -0.1, inconclusive otherwise, and where the
+        two estimates disagree: the slope is then of what one of them has missed.
 
     Raises:
         ValueError: One estimate in both roles, unless it is exact; masses of other regions.
@@ -148,7 +149,7 @@ def light_regions_over_visited(labels: ArrayLike, regressor: Masses, denominator
     claim = "light-regions-over-visited"
     if regressor is denominator and not regressor.is_exact:
         raise ValueError("one estimate of the masses cannot be regressor and denominator: its errors alone would give a slope")
-    agreement(regressor, denominator)  # refuses masses of other regions
+    disputed = dispute((regressor, denominator))
     num_regions = regressor.share.size
     shares = visit_shares(labels, num_regions)
     known = (regressor.share > 0) & (denominator.share > 0)
@@ -173,6 +174,8 @@ def light_regions_over_visited(labels: ArrayLike, regressor: Masses, denominator
         f"Visits a unit mass ({denominator.method}) go as mass ({regressor.method}) to the power {interval_text(*found)}; 0 is "
         f"fair, below 0 light regions are visited too often."
     )
+    if disputed:
+        verdict, note = "inconclusive", f"{note} {disputed}"
     return Finding(claim, "hypothesis", verdict, found.value, found[1:], 0.0, note)
 
 
@@ -215,19 +218,9 @@ def _moved(masses: Masses, seed: int) -> Float[np.ndarray, "resample region"]:
 
 def _unsettled(masses: Sequence[Masses]) -> str:
     """Say why the masses are not known well enough for a verdict; nothing if they are."""
-    if any(one.is_exact for one in masses):
-        return ""
-    if len(masses) < 2:
+    if len(masses) < 2 and not masses[0].is_exact:
         return "One method cannot show that its masses are right: a second, independent one is needed."
-    for place, one in enumerate(masses):
-        for other in masses[place + 1 :]:
-            units, most = agreement(one, other)
-            if units > most:
-                return (
-                    f"But {one.method} and {other.method} disagree about the masses by {units:.1f} standard errors, where "
-                    f"{most:.1f} are likely in {percent(1 - LEVEL)} of cases: find out which one has missed a region."
-                )
-    return ""
+    return dispute(masses)
 
 
 def _named(part: tuple[int, ...]) -> str:

@@ -6,15 +6,17 @@ estimate of masses; independent repetitions of the method give its error.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
+from diagnostics.claims import percent
 from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, few_systems_factor
 from diagnostics.regions.visits import checked_labels
 
@@ -63,9 +65,7 @@ def masses_from_systems(method: str, mass: Float[np.ndarray, "system region"], *
         raise ValueError("masses must be finite, none negative and some positive")
     share = values.sum(0) / values.sum()
     counts = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), NUM_RESAMPLES)
-    drawn = counts @ values
-    total = drawn.sum(1, keepdims=True)
-    resampled = np.where(total > 0, drawn / np.where(total > 0, total, 1), share)
+    resampled = _shares(counts @ values, share)
     return Masses(method, share, share + few_systems_factor(len(values)) * (resampled - share))
 
 
@@ -104,7 +104,7 @@ def masses_from_weights(
 
 
 def masses_from_logs(method: str, log_mass: ArrayLike, standard_error: ArrayLike = 0.0, *, seed: int = SEED) -> Masses:
-    """Return masses from logarithms with independent normal errors: quadrature, Laplace, thermodynamic integration by region.
+    """Return masses from logarithms with independent normal errors: quadrature, thermodynamic integration by region.
 
     Args:
         method: Its name.
@@ -117,6 +117,56 @@ def masses_from_logs(method: str, log_mass: ArrayLike, standard_error: ArrayLike
     rows = np.exp(np.vstack([logs, rows]) - logs.max())
     rows /= rows.sum(1, keepdims=True)
     return Masses(method, rows[0], rows[1:])
+
+
+def masses_from_minima(
+    method: str,
+    log_mass: Float[np.ndarray, " minimum"],
+    standard_error: Float[np.ndarray, " minimum"],
+    region: Int[np.ndarray, " minimum"],
+    found: Bool[np.ndarray, "system minimum"],
+    *,
+    seed: int = SEED,
+) -> Masses:
+    """Return masses of regions that are made of minima, each weighed on its own, from a search by independent systems.
+
+    Two things are uncertain. What minima there are: whole systems are resampled, and with them the minima that only these found.
+    And what each weighs: minima of one region lie near each other, and what a method misses at one it misses at all, so that
+    their errors go together; those of different regions do not.
+
+    Args:
+        method: Its name.
+        log_mass: Of each different minimum with all its copies, nats, up to a common constant.
+        standard_error: Of each, nats.
+        region: Region of each, from 0; every region has one.
+        found: Whether each system (of particles, of chains) has a draw over each minimum.
+        seed: Of the resampling.
+
+    Raises:
+        ValueError: Shapes that do not fit, fewer than two systems, or a minimum that none has found.
+    """
+    logs, places = np.asarray(log_mass, float), np.asarray(region)
+    if found.ndim != 2 or not logs.shape == np.shape(standard_error) == places.shape == found.shape[1:]:
+        raise ValueError(
+            f"log_mass, standard_error, region and found must be [minimum] three times and [system, minimum]; got {logs.shape}, "
+            f"{np.shape(standard_error)}, {places.shape} and {found.shape}"
+        )
+    if len(found) < 2 or not found.any(0).all():
+        raise ValueError(f"every minimum must be found by one of two or more systems, got the counts {found.sum(0).tolist()}")
+    into, rng = np.eye(places.max() + 1)[places], np.random.default_rng(seed)
+    mass = np.exp(logs - logs.max())
+    share = mass @ into / mass.sum()
+    weighed = mass * np.exp(standard_error * rng.standard_normal((NUM_RESAMPLES, into.shape[1]))[:, places])
+    drawn = rng.multinomial(len(found), np.full(len(found), 1 / len(found)), NUM_RESAMPLES)
+    seen = mass * (drawn @ found > 0)
+    by_weight, by_search = (_shares(rows @ into, share) - share for rows in (weighed, seen))
+    return Masses(method, share, share + by_weight + few_systems_factor(len(found)) * by_search)
+
+
+def _shares(mass: Float[np.ndarray, "*rows region"], share: Float[np.ndarray, " region"]) -> Float[np.ndarray, "*rows region"]:
+    """Return masses over their total, and a given share where there are none."""
+    total = mass.sum(-1, keepdims=True)
+    return np.where(total > 0, mass / np.where(total > 0, total, 1), share)
 
 
 def laplace_log_mass(
@@ -151,11 +201,11 @@ def laplace_log_mass(
     return float(log_density) + gaussian + math.log(orbit_volume) + math.log(num_copies)
 
 
-def agreement(one: Masses, other: Masses) -> tuple[float, float]:
+def agreement(one: Masses, other: Masses, num_pairs: int = 1) -> tuple[float, float]:
     """Return the largest difference of two methods in units of its standard error, and what it may reach by chance.
 
-    The second number is the quantile of normal differences for all regions at once (Bonferroni) at 95 %; infinity is returned
-    first where known masses differ.
+    The second number is the quantile of normal differences at 95 % for all regions, and all of so many pairs of methods, at once
+    (Bonferroni); infinity is returned first where known masses differ.
     """
     _check_same_regions((one, other))
     error = np.hypot(one.standard_error, other.standard_error)
@@ -163,7 +213,27 @@ def agreement(one: Masses, other: Masses) -> tuple[float, float]:
     with np.errstate(divide="ignore", invalid="ignore"):
         units = np.where(gap > 1e-9, gap / error, 0.0)  # below that, rounding of shares
     num_compared = max(1, int((error > 0).sum()))
-    return float(units.max()), float(ndtri(1 - (1 - LEVEL) / 2 / num_compared))
+    return float(units.max()), float(ndtri(1 - (1 - LEVEL) / 2 / (num_compared * num_pairs)))
+
+
+def dispute(masses: Sequence[Masses]) -> str:
+    """Say which two methods disagree about the masses beyond their errors; nothing if none do, or if known masses settle it.
+
+    Raises:
+        ValueError: No method, or methods that speak of other regions.
+    """
+    _check_same_regions(masses)
+    if any(one.is_exact for one in masses):
+        return ""
+    pairs = list(itertools.combinations(masses, 2))
+    for one, other in pairs:
+        units, most = agreement(one, other, len(pairs))
+        if units > most:
+            return (
+                f"But {one.method} and {other.method} disagree about the masses by {units:.1f} standard errors, where "
+                f"{most:.1f} are likely in {percent(1 - LEVEL)} of cases: find out which one has missed a region."
+            )
+    return ""
 
 
 def combined(masses: Sequence[Masses]) -> Masses:

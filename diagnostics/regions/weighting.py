@@ -13,7 +13,7 @@ from scipy.special import logsumexp
 from diagnostics.claims import Finding, interval_text
 from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, Estimate, interval
 from diagnostics.regions.claims import FEWEST_CHAINS, resampled_visits
-from diagnostics.regions.masses import Masses, combined
+from diagnostics.regions.masses import Masses, combined, dispute
 from diagnostics.regions.visits import checked_labels, visit_shares
 
 BOUND = 0.01  # nats a test point: a change of the likelihood of a point by 1 %, which no decision will notice
@@ -137,7 +137,8 @@ def predictions_robust(log_predictive: Float[np.ndarray, "region point"], labels
     """Test the statement that predictions do not depend on whether regions are weighted as visited or by mass.
 
     Supported if re-weighting by mass changes the log score by less than 0.01 nats a point either way, contradicted if by more;
-    inconclusive if the interval holds both, or with fewer than 8 chains. The note says which weighting generalises better.
+    inconclusive if the interval holds both, with fewer than 8 chains, and where methods disagree about the masses. The note says
+    which weighting generalises better.
 
     Args:
         log_predictive: See `weightings`.
@@ -158,6 +159,8 @@ def predictions_robust(log_predictive: Float[np.ndarray, "region point"], labels
     if len(np.asarray(labels)) < FEWEST_CHAINS:
         note += f" Intervals need {FEWEST_CHAINS} chains."
         return Finding(claim, "hypothesis", "inconclusive", gain.value, gain[1:], BOUND, note)
+    if disputed := dispute(masses):
+        return Finding(claim, "hypothesis", "inconclusive", gain.value, gain[1:], BOUND, f"{note} {disputed}")
     if max(abs(gain.lower), abs(gain.upper)) < BOUND:
         verdict = "supported"
     else:

@@ -6,8 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import xarray as xr
 
 import samplers
+from bayesnn.measure.evidence import methods_agree
 from bayesnn.measure.nested import run_nested
 from bayesnn.measure.tempered import (
     Ladders,
@@ -143,13 +145,44 @@ def test_evidences_of_ladders_are_averaged_and_not_their_logarithms():
     assert evidence_of_ladders(hot, 3.0)["stepping stone"].log_evidence == pytest.approx(np.log(2), abs=1e-5)
 
 
+def evidences(*values, error=0.1, round_trips=12):
+    """What `evidence_table` holds, of tempered SMC, stepping stones and, if there are three, nested sampling."""
+    names = [*["tempered SMC", "stepping stone", "nested sampling"][: len(values)], "thermodynamic integration"]
+    value = np.array([*values, 1e4])  # no verdict rests on the last
+    columns = {"log_evidence": value, "standard_error": np.full(len(value), error), "lower": value - 1, "upper": value + 1}
+    by_system = {"by_system": ("system", np.zeros(SYSTEMS)), "round_trips": ("ladder", np.full(SYSTEMS, round_trips))}
+    return xr.Dataset({name: ("estimator", column) for name, column in columns.items()} | by_system, {"estimator": names})
+
+
+@pytest.mark.parametrize(
+    ("table", "verdict", "words"),
+    [
+        (evidences(-50.0, -50.2), "pass", "12 round trips"),
+        (evidences(-50.0, -52.0), "fail", "contradict each other"),
+        (evidences(-52.0, -50.0, round_trips=0), "fail", "contradict each other"),
+        (evidences(-50.0, -50.2, round_trips=0), "inconclusive", "no round trip"),
+        (evidences(-50.0, -50.2, error=0.5), "inconclusive", "too noisy"),
+        (evidences(-50.0, -50.2, -53.0), "fail", "SMC less nested sampling"),
+        # 2.6 standard errors of a difference: Student's quantile with 7 degrees is 2.36 for one, and 2.84 for both of two.
+        (evidences(-50.0, -50.0 - 0.26 * np.sqrt(2)), "fail", "contradict each other"),
+        (evidences(-50.0, -50.0 - 0.26 * np.sqrt(2), -50.0), "pass", "SMC less stepping stone"),
+    ],
+)
+def test_every_verdict_on_evidences_can_come_out(table, verdict, words):
+    finding = methods_agree(table)
+    assert finding.verdict == verdict
+    assert words in finding.note
+
+
 def test_the_pilot_is_drawn_by_weights_and_evidences():
     """Two systems of two kinds of particles: three quarters come from the second, and four fifths of these are of its second."""
     position = {"w": np.repeat(np.arange(4.0).reshape(2, 2), 4000, 1)}
     log_weights = np.repeat(np.log([[0.5, 0.5], [0.2, 0.8]]), 4000, 1) - np.log(4000)
-    drawn = np.asarray(_drawn(jax.random.key(0), Particles(position, log_weights, np.log([1.0, 3.0]), 0.0))["w"])
+    pilot, system = _drawn(jax.random.key(0), Particles(position, log_weights, np.log([1.0, 3.0]), 0.0))
+    drawn = np.asarray(pilot["w"]).astype(int)
     expected = np.array([0.125, 0.125, 0.15, 0.6])
-    found = np.bincount(drawn.astype(int), minlength=4) / len(drawn)
+    found = np.bincount(drawn, minlength=4) / len(drawn)
+    np.testing.assert_array_equal(system, drawn // 2)
     assert (np.abs(found - expected) < 4 * np.sqrt(expected / len(drawn))).all()
 
 

@@ -58,7 +58,7 @@ def exact_log_masses(posterior):
     return logsumexp(logs, axis=(1, 2))
 
 
-def reference_of(posterior, num_starts=24):
+def reference_of(posterior, num_starts=24, system=None):
     rng = np.random.default_rng(1)
     starts = []
     for place in range(num_starts):  # on the left and on the right, of either sign
@@ -71,6 +71,7 @@ def reference_of(posterior, num_starts=24):
             "layer_0": {"kernel": jnp.asarray(w[:, None, None], float), "bias": jnp.asarray(b[:, None], float)},
             "layer_1": {"kernel": jnp.asarray(v[:, None, None], float), "bias": jnp.asarray(c[:, None], float)},
         },
+        np.arange(num_starts) * 4 // num_starts if system is None else system,
     )
 
 
@@ -78,7 +79,7 @@ def test_masses_of_basins_are_those_of_the_integral(bump):
     classifier, reference, _ = reference_of(bump)
     assert classifier.num_regions == 2
     assert reference.unseen == 0
-    found = laplace_masses(KEY, bump, reference, 2)
+    found = laplace_masses(KEY, bump, reference)
     assert found.reason == ""
     kernel = reference.minima.position["layer_0"]
     centres = -kernel["bias"][:, 0] / kernel["kernel"][:, 0, 0]
@@ -96,7 +97,7 @@ def test_masses_of_basins_are_those_of_the_integral(bump):
 
 
 def test_without_the_copies_it_would_be_wrong(bump):
-    found = laplace_masses(KEY, bump, reference_of(bump)[1], 2).minima
+    found = laplace_masses(KEY, bump, reference_of(bump)[1]).minima
     total = logsumexp(exact_log_masses(bump))
     assert abs(logsumexp(found["reference_log_mass"]) - total) < 0.3
     assert abs(logsumexp(found["reference_log_mass"] - found["reference_log_copies"]) - total) > 0.3
@@ -105,18 +106,26 @@ def test_without_the_copies_it_would_be_wrong(bump):
 def test_it_does_not_apply_where_the_posterior_is_not_gaussian_or_minima_are_unseen(bump):
     _, reference, _ = reference_of(bump)
     wide = reference._replace(minima=reference.minima._replace(hessian=100 * reference.minima.hessian))
-    found = laplace_masses(KEY, bump, wide, 2)  # a posterior ten times as wide as the Gaussian
+    found = laplace_masses(KEY, bump, wide)  # a posterior ten times as wide as the Gaussian
     assert found.masses is None
     assert "not nearly Gaussian" in found.reason
-    alone = laplace_masses(KEY, bump, reference._replace(unseen=0.25), 2)
+    alone = laplace_masses(KEY, bump, reference._replace(unseen=0.25))
     assert alone.masses is None
     assert "25% of the posterior" in alone.reason
     flat = reference._replace(minima=reference.minima._replace(hessian=np.zeros_like(reference.minima.hessian)))
-    assert "flat" in laplace_masses(KEY, bump, flat, 2).reason
+    assert "flat" in laplace_masses(KEY, bump, flat).reason
 
 
 def test_draws_that_are_alone_over_their_minimum_count_as_unseen(bump):
     assert reference_of(bump, 3)[1].unseen == pytest.approx(1 / 3)
+
+
+def test_draws_of_one_system_see_a_minimum_once(bump):
+    """Twelve draws over either minimum, all of one system, as where they have one ancestor: that tells of no other system."""
+    reference = reference_of(bump, system=np.arange(24) % 2)[1]
+    assert reference.unseen == 1
+    assert sorted(reference.found.tolist()) == [[False, True], [True, False]]
+    assert laplace_masses(KEY, bump, reference).masses is None
 
 
 @pytest.mark.parametrize("dead", [0, 1, 2])

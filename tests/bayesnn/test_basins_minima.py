@@ -118,17 +118,17 @@ def test_copies_of_a_minimum_are_one(curve):
         "layer_1": {"kernel": (one["layer_1"]["kernel"] * sign[:, None])[:, order], "bias": one["layer_1"]["bias"]},
     }
     both = jax.tree.map(lambda x, y: jnp.concatenate([x, y]), one, copy)
-    found = find_minima(curve, both)
+    found = find_minima(curve, both, np.arange(2))
     np.testing.assert_array_equal(found.number, [0, 0])
     assert np.abs(found.minima.position["layer_0"]["bias"][0] - found.minima.position["layer_0"]["bias"][1]).max() > 0.1
     near = copies_near(curve, found.minima.position, jax.tree.map(lambda x: x[0], found.minima.position))
     np.testing.assert_allclose(near[0], near[1], atol=0.05)  # flows stop within 1e-4 nats
-    assert np.unique(find_minima(curve, curve.init(jax.random.key(1), 12, "prior")).number).size >= 1
+    assert np.unique(find_minima(curve, curve.init(jax.random.key(1), 12, "prior"), np.arange(12)).number).size >= 1
 
 
 def test_minima_classify_draws_and_their_copies_alike(curve):
     pilot = curve.init(jax.random.key(2), 12, "prior")
-    classifier, reference, heights = by_minima(curve, pilot)
+    classifier, reference, heights = by_minima(curve, pilot, np.arange(12) % 4)
     assert classifier.num_regions == reference.number.max() + 1
     assert heights.shape == (len(reference.number),) * 2
     labels = classifier.label(pilot)

@@ -145,11 +145,61 @@ def test_laplace_is_exact_for_gaussians_on_a_circle():
         regions.laplace_log_mass(0.0, np.diag([0.0, 1.0]))
 
 
+def test_what_is_missed_at_minima_of_one_region_does_not_average_out():
+    """A region made of 16 like minima has the error of one minimum as heavy as they are together."""
+    everywhere = np.ones((4, 17), bool)
+    one = regions.masses_from_minima("Laplace", np.log([0.6, 0.4]), np.full(2, 0.1), np.arange(2), everywhere[:, :2])
+    logs, place = np.log([0.6, *[0.4 / 16] * 16]), np.array([0] + [1] * 16)
+    many = regions.masses_from_minima("Laplace", logs, np.full(17, 0.1), place, everywhere)
+    np.testing.assert_allclose(many.resamples, one.resamples, atol=1e-12)
+    # The logarithm of the odds has an error of 0.1 sqrt(2); a spread of 1,000 resamples one of 2 %.
+    np.testing.assert_allclose(many.standard_error, 0.6 * 0.4 * 0.1 * np.sqrt(2), rtol=0.07)
+    # The negative control: errors of their own would average out, 0.1 and 0.025 instead of twice 0.1.
+    apart = regions.masses_from_logs("Laplace", logs, 0.1).resamples @ np.eye(2)[place]
+    assert apart[:, 0].std() < 0.8 * many.standard_error[0]
+
+
+def searched(rng, mass, region, ancestors):
+    """Masses by the minima that four systems find, each of whose draws have so many ancestors."""
+    found = np.zeros((4, len(mass)), bool)
+    for row in found:
+        row[rng.choice(len(mass), ancestors, p=mass)] = True
+    seen = found.any(0)
+    return regions.masses_from_minima("Laplace", np.log(mass[seen]), np.zeros(seen.sum()), region[seen], found[:, seen])
+
+
+@pytest.mark.parametrize("ancestors", [6, 12])
+def test_minima_that_the_search_missed_are_in_the_error(ancestors):
+    """Two heavy minima in one region, eight light ones in the other, of which 29 % and 9 % are missed on average."""
+    mass, region = np.array([0.3, 0.3, *[0.05] * 8]), np.array([0, 0] + [1] * 8)
+    found = [searched(np.random.default_rng(seed), mass, region, ancestors) for seed in range(200)]
+    errors = np.array([one.share[1] - 0.4 for one in found])
+    inside = np.abs(errors) < 1.96 * np.array([one.standard_error[1] for one in found])
+    # What is missed is missed on one side, so that intervals hold less than 95 %; 0.85 less 3 binomial standard errors.
+    assert inside.mean() > 0.85 - 3 * 0.025
+    assert np.mean(np.abs(errors) > 0.02) > 0.3  # the negative control: without the search there would be no error at all
+
+
+def test_minima_that_no_system_found_are_refused():
+    arguments = np.zeros(2), np.zeros(2), np.arange(2)
+    with pytest.raises(ValueError, match=r"counts \[4, 0\]"):
+        regions.masses_from_minima("Laplace", *arguments, np.array([[True, False]] * 4))
+    with pytest.raises(ValueError, match=r"and \(4, 3\)"):
+        regions.masses_from_minima("Laplace", *arguments, np.ones((4, 3), bool))
+
+
 def test_agreement_sees_a_method_that_missed_a_region(rng):
     units, most = regions.agreement(*two_methods(rng))
     assert units < most
     units, most = regions.agreement(estimated(rng), estimated(rng, [0.7, 0.3, 0.0]))
     assert units > most
+
+
+def test_agreement_of_several_pairs_holds_together(rng):
+    _, alone = regions.agreement(*two_methods(rng))
+    _, of_three = regions.agreement(*two_methods(rng), num_pairs=3)
+    # Normal quantiles for three regions: 0.05 / 6 and 0.05 / 18 in the upper tail.
+    assert (alone, of_three) == (pytest.approx(2.394, abs=1e-3), pytest.approx(2.773, abs=1e-3))
 
 
 def test_combined_masses_are_closer(rng):
@@ -248,6 +298,17 @@ def test_one_estimate_in_both_roles_is_refused_and_would_find_noise():
     assert abs(two.mean()) < 4 * two.std() / np.sqrt(len(two))
     with pytest.raises(ValueError, match="cannot be regressor and denominator"):
         regions.light_regions_over_visited(labels, noisy[0], noisy[0])
+
+
+def test_light_regions_by_masses_in_dispute_are_inconclusive(rng):
+    """One of the methods has missed most of a light region, which then looks as if it were visited too often."""
+    share, missed = np.array([0.5, 0.3, 0.1, 0.1]), np.array([0.6, 0.35, 0.04, 0.01])
+    labels = jumping(rng, share, stay=0.5, num_draws=4000)
+    right, wrong = estimated(rng, share), estimated(rng, missed, method="parallel tempering")
+    finding = regions.light_regions_over_visited(labels, right, wrong)
+    assert finding.verdict == "inconclusive"
+    assert "disagree" in finding.note
+    assert finding.interval[1] < 0  # by itself it would say so
 
 
 def test_light_regions_without_lever_is_inconclusive(rng):

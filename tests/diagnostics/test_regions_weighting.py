@@ -80,6 +80,16 @@ def test_few_points_leave_it_open(rng):
     assert chains.verdict == "inconclusive"
 
 
+def test_masses_in_dispute_settle_nothing(rng):
+    """Two methods that disagree, either of which alone would settle it."""
+    log_predictive, labels = planted(rng, [0.2, 0.8]), labels_of(rng, [0.8, 0.2])
+    disputed = [masses(rng, [0.2, 0.8])[0], masses(rng, [0.4, 0.6])[1]]
+    assert [regions.predictions_robust(log_predictive, labels, [one]).verdict for one in disputed] == ["contradicted"] * 2
+    finding = regions.predictions_robust(log_predictive, labels, disputed)
+    assert finding.verdict == "inconclusive"
+    assert "disagree" in finding.note
+
+
 def test_a_region_with_mass_needs_predictions(rng):
     log_predictive = planted(rng, [0.5, 0.5])
     log_predictive[1] = np.nan
