@@ -4,7 +4,8 @@ Run: in every world, on each of its splits, the posterior by HMC, and SGD soluti
 initialisations. The solutions one by one are *SGD*; their mixture is the *deep ensemble*.
 
 Compared: log density of the test targets, nats a point; beside it accuracy, or squared error. With one split the interval
-resamples test points, shared by both methods, and seeds of SGD; with several it is that of the mean over splits.
+resamples test points, shared by both methods, the chains of HMC (of fewer than four, blocks of draws) and the seeds of SGD, which
+are the members of the ensemble; with several it is that of the mean over splits.
 
 Decides: supported if HMC gains over SGD and over the ensemble, both intervals above zero; contradicted if either lies below, and
 the chains of HMC are shown to agree in function space. Fewer draws of a posterior predict worse than more of them do: short
@@ -21,6 +22,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from bayesnn.izmailov2021.mixtures import mixture_scores
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judge, Judgement, Planned
 from diagnostics.estimates import Estimate
@@ -74,9 +76,9 @@ def judge(world: str, labels: list[str]) -> Judge:
     """Return the claim about one world, on splits with these labels."""
 
     def claim(trees: Mapping[str, xr.DataTree]) -> Judgement:
-        hmc = [point_scores(trees[f"{label}-hmc"]) for label in labels]
+        hmc = [mixture_scores(trees[f"{label}-hmc"]) for label in labels]
         seeds = [point_scores(trees[f"{label}-sgd"], by_chain=True) for label in labels]
-        ensemble = [point_scores(trees[f"{label}-sgd"]) for label in labels]
+        ensemble = [mixture_scores(trees[f"{label}-sgd"]) for label in labels]
         rivals = {"SGD": seeds, "the ensemble": ensemble}
         gains = {rival: gain(of(hmc, "log_score"), of(scores, "log_score")) for rival, scores in rivals.items()}
         other = next(name for name in hmc[0] if name != "log_score")

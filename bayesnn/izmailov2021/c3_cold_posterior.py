@@ -4,8 +4,9 @@ Run: HMC on (likelihood x prior)^(1/T) for temperatures below and above 1, with 
 with augmented data, which enters as a likelihood of its own: the mean of the log likelihood over the copies of an example. These
 runs have a third of the draws, as each costs as many times more as there are copies.
 
-Compared: log density of the test targets at each temperature with that at T = 1, nats a point, on the same points; all intervals
-hold together (Bonferroni). Which temperature is best is told with how often it wins when the test points are resampled.
+Compared: log density of the test targets at each temperature with that at T = 1, nats a point, on the same points; the intervals
+resample points and chains, and all hold together (Bonferroni). Which temperature is best is told with how often it wins when the
+test points are resampled.
 
 Decides: without augmentation, supported if no temperature gains 0.01 nats or more, contradicted if one below 1 gains more than
 that. With augmentation, supported if a temperature below 1 gains more than 0.01 nats, contradicted if none gains that much. A
@@ -23,6 +24,7 @@ import xarray as xr
 
 from bayesnn.config import HMC, Augmented, RunConfig
 from bayesnn.izmailov2021.disagreement import chains_disagree, without_knowledge
+from bayesnn.izmailov2021.mixtures import mixture_scores
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
 from diagnostics.claims import percent
@@ -34,7 +36,6 @@ from diagnostics.hypotheses import (
     hypothesis,
     non_inferiority,
     paired_gain,
-    point_scores,
     simultaneous_level,
 )
 
@@ -94,10 +95,11 @@ def temperature_gains(
     trees: Mapping[str, xr.DataTree], temperatures: tuple[float, ...], name: str
 ) -> tuple[dict[float, Estimate], dict[float, float]]:
     """Return what each temperature gains over 1, with intervals that hold together, and how often each is the best."""
-    scores = {t: point_scores(trees[name.format(t)])["log_score"] for t in temperatures}
+    scores = {t: mixture_scores(trees[name.format(t)])["log_score"] for t in temperatures}
     level = simultaneous_level(len(temperatures) - 1)
     gains = {t: paired_gain(scores[t], scores[1.0], level) for t in temperatures if t != 1}
-    return gains, dict(zip(temperatures, best_share(list(scores.values())).tolist(), strict=True))
+    shares = best_share([one.mean(0, keepdims=True) for one in scores.values()])
+    return gains, dict(zip(temperatures, shares.tolist(), strict=True))
 
 
 def no_need(gains: Mapping[float, Estimate]) -> str:

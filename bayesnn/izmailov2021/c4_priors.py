@@ -3,7 +3,7 @@
 Run: HMC with the reference's prior at several scales, and with priors of other families at the same standard deviation.
 
 Compared: log density of the test targets with that under the reference's prior, nats a point, on the same points; the
-intervals of a sweep hold together (Bonferroni).
+intervals resample points and chains, and those of a sweep hold together (Bonferroni).
 
 Decides, for scales and for families apart: supported if every setting lies within the margin of 0.01 nats of the reference,
 contradicted if one lies beyond. A prior under which the chains disagree in function space may lie anywhere.
@@ -19,6 +19,7 @@ import xarray as xr
 
 from bayesnn.config import FamilyPrior, GaussianPrior, RunConfig
 from bayesnn.izmailov2021.disagreement import chains_disagree, without_knowledge
+from bayesnn.izmailov2021.mixtures import mixture_scores
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
 from diagnostics.hypotheses import (
@@ -28,7 +29,6 @@ from diagnostics.hypotheses import (
     gain_sentence,
     hypothesis,
     paired_gain,
-    point_scores,
     simultaneous_level,
 )
 
@@ -56,8 +56,8 @@ def plan(scale: Scale) -> Hypothesis:
 
 def judge(trees: Mapping[str, xr.DataTree], claim: str, names: tuple[str, ...]) -> Judgement:
     """Hold some priors against the reference's."""
-    reference, level = point_scores(trees[REFERENCE])["log_score"], simultaneous_level(len(names))
-    gains = {name: paired_gain(point_scores(trees[name])["log_score"], reference, level) for name in names}
+    reference, level = mixture_scores(trees[REFERENCE])["log_score"], simultaneous_level(len(names))
+    gains = {name: paired_gain(mixture_scores(trees[name])["log_score"], reference, level) for name in names}
     farthest = max(gains, key=lambda name: abs(gains[name].value))
     note = gain_sentence(f"Farthest from the reference is {farthest}", gains[farthest])
     exhibit = Exhibit(

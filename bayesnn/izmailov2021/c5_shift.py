@@ -4,8 +4,8 @@ Run: the posterior by HMC and SGD solutions, both on images; and HMC under a pri
 training inputs do not vary (EmpCov: the inputs' empirical covariance in the first layer).
 
 Compared: log density of the labels of corrupted test images at intensity 5, nats a point, averaged over the corruptions; the
-interval resamples corruptions, points and seeds of SGD. By corruption and intensity beside it, and on clean inputs, where a
-loss has other causes than shift.
+interval resamples corruptions, points, chains of HMC and seeds of SGD. By corruption and intensity beside it, and on clean
+inputs, where a loss has other causes than shift.
 
 Decides: *null* is supported if HMC's weights along input directions without training data have the prior's spread; *shift* is
 supported if HMC loses to SGD at intensity 5, and contradicted if it gains; *mechanism* is supported if the EmpCov prior gains
@@ -24,6 +24,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from bayesnn.config import EmpiricalCovariancePrior
+from bayesnn.izmailov2021.mixtures import members
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.report.entropies import draw_entropies, entropies
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Picture, Planned
@@ -108,18 +109,18 @@ def gain_at_worst(one: xr.Dataset, other: xr.Dataset, *, by_chain: bool) -> Esti
     names = [str(name) for name in one["corruption"].values if name != CLEAN]
     worst = one["intensity"].values.max()
     ours, theirs = (
-        [members(shift, name, worst, by_chain=split) for name in names] for shift, split in ((one, False), (other, by_chain))
+        [scores_of(shift, name, worst, by_chain=split) for name in names] for shift, split in ((one, False), (other, by_chain))
     )
     return paired_group_gain(ours, theirs)
 
 
 def by_intensity(one: xr.Dataset, other: xr.Dataset, *, by_chain: bool) -> dict[str, Estimate]:
     """Return the gain at each intensity, averaged over corruptions, and on clean inputs."""
-    rows = {CLEAN: paired_gain(members(one, CLEAN, 1), members(other, CLEAN, 1, by_chain=by_chain))}
+    rows = {CLEAN: paired_gain(scores_of(one, CLEAN, 1), scores_of(other, CLEAN, 1, by_chain=by_chain))}
     names = [name for name in one["corruption"].values if name != CLEAN]
     for intensity in one["intensity"].values:
         ours, theirs = (
-            np.mean([members(shift, name, intensity, by_chain=split) for name in names], 0)
+            np.mean([scores_of(shift, name, intensity, by_chain=split) for name in names], 0)
             for shift, split in ((one, False), (other, by_chain))
         )
         rows[f"intensity {intensity}"] = paired_gain(ours, theirs)
@@ -132,16 +133,16 @@ def by_corruption(one: xr.Dataset, other: xr.Dataset, *, by_chain: bool) -> dict
     names = [str(name) for name in one["corruption"].values if name != CLEAN]
     return {
         f"{name.replace('_', ' ')}, {worst}": paired_gain(
-            members(one, name, worst), members(other, name, worst, by_chain=by_chain)
+            scores_of(one, name, worst), scores_of(other, name, worst, by_chain=by_chain)
         )
         for name in names
     }
 
 
-def members(shift: xr.Dataset, name: str, intensity: int, *, by_chain: bool = False) -> Float[np.ndarray, "member point"]:
-    """Return the log scores of a corruption, of the mixture or of each chain."""
-    chosen = shift["chain_log_score" if by_chain else "log_score"].sel(corruption=name, intensity=intensity)
-    return chosen.values if by_chain else chosen.values[None]
+def scores_of(shift: xr.Dataset, name: str, intensity: int, *, by_chain: bool = False) -> Float[np.ndarray, "member point"]:
+    """Return the log scores of a corruption: of each chain, or with the mean of the mixture's and the spread of its errors."""
+    chains = shift["chain_log_score"].sel(corruption=name, intensity=intensity).values
+    return chains if by_chain else members(chains)
 
 
 def negated(gain: Estimate) -> Estimate:

@@ -5,10 +5,13 @@ Run: HMC, and every baseline on the same network, prior and data.
 Compared, on the same test points: total variation distance of the predictive probabilities to those of one half of HMC's chains,
 beside the floor: that of the other half to it. Both are averaged over all ways to halve the chains. Beside it the same with that
 other half thinned to as many draws as the baseline has: a few draws of the posterior itself are far from its mean, and a method
-may be closer than they are. Log density of the test targets beside it.
+may be closer than they are. Log density of the test targets beside it. Intervals resample the test points, the chains of HMC and
+those of the baseline (blocks of draws, of fewer than four chains).
 
 Beside all of it, by agreement and by total variation: where one more chain of HMC would lie (the band, from holding each of its
 chains against the others), and two controls: another chain of HMC, which should lie inside, and one at T = 0.5, which should not.
+And the temperature at which each Markov chain sampled, by its audit: one that is not at the posterior's may be near it or far for
+no other reason.
 
 Decides:
 *well*: the ensemble, SGLD and SGHMC do not lose 0.01 nats a point or more to HMC (non-inferiority);
@@ -23,13 +26,18 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Bool
 
 from bayesnn.izmailov2021.baselines import ENSEMBLE, LANGEVIN, VARIATIONAL, baselines
+from bayesnn.izmailov2021.distances import Distance, combined, less, mixture, parts_of_run, total_variation
+from bayesnn.izmailov2021.mixtures import mixture_scores
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
-from diagnostics.fidelity import chain_halves, chain_predictions, closeness, pooled
-from diagnostics.floor import LARGER_IS_CLOSER, MIN_CHAINS, fidelity_to, floor, prefixes
+from diagnostics.estimates import Estimate
+from diagnostics.evidence import Evidence
+from diagnostics.fidelity import chain_halves
+from diagnostics.floor import INDEPENDENT, LARGER_IS_CLOSER, MIN_CHAINS, fidelity_to, floor, prefixes
+from diagnostics.health import temperature
 from diagnostics.hypotheses import (
     MARGIN,
     conjunction,
@@ -38,7 +46,6 @@ from diagnostics.hypotheses import (
     hypothesis,
     non_inferiority,
     paired_gain,
-    point_scores,
     superiority,
 )
 
@@ -54,11 +61,9 @@ CLOSENESS = {
     "agreement": ("Agreement with HMC on the most probable class, the closest first", "share of test points"),
 }
 
-type Points = Float[np.ndarray, " point"]
-
 
 class Distances(NamedTuple):
-    """Distances to halves of HMC's chains at every test point.
+    """Distances to halves of HMC's chains.
 
     Attributes:
         method: Of a method.
@@ -66,9 +71,9 @@ class Distances(NamedTuple):
         thinned_floor: Of the other half, thinned to as many draws as the method has.
     """
 
-    method: Points
-    floor: Points
-    thinned_floor: Points
+    method: Distance
+    floor: Distance
+    thinned_floor: Distance
 
 
 def plan(scale: Scale) -> Hypothesis:
@@ -81,8 +86,8 @@ def plan(scale: Scale) -> Hypothesis:
 
 def judge_well(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Ask whether ensembles and SG-MCMC predict about as well as HMC."""
-    reference = point_scores(trees[HMC])["log_score"]
-    gains = {name: paired_gain(point_scores(trees[name])["log_score"], reference) for name in methods(trees)}
+    reference = mixture_scores(trees[HMC])["log_score"]
+    gains = {name: paired_gain(mixture_scores(trees[name])["log_score"], reference) for name in methods(trees)}
     worst = min(NAMED, key=lambda name: gains[name].value)
     note = gain_sentence(f"Farthest behind HMC of {', '.join(NAMED)} is {worst}", gains[worst])
     exhibit = Exhibit("Test log density gained over HMC; marked is the margin.", "nats a point", gains, (-MARGIN, 0.0))
@@ -92,12 +97,15 @@ def judge_well(trees: Mapping[str, xr.DataTree]) -> Judgement:
 
 def judge_differ(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Ask whether ensembles and SG-MCMC lie farther from HMC than HMC from itself."""
-    distances = {name: distances_to(trees[HMC], trees[name]) for name in methods(trees)}
-    excess = {name: paired_gain(one.method[None], one.floor[None]) for name, one in distances.items()}
+    distances = {name: distances_to(trees[HMC], trees[name], name) for name in methods(trees)}
+    excess = {name: less(one.method, one.floor).estimate() for name, one in distances.items()}
     ranked = dict(sorted(excess.items(), key=lambda item: item[1].value))
-    at_equal = {name: paired_gain(distances[name].method[None], distances[name].thinned_floor[None]) for name in ranked}
+    at_equal = {name: less(distances[name].method, distances[name].thinned_floor).estimate() for name in ranked}
     nearest = min(NAMED, key=lambda name: excess[name].value)
     note = gain_sentence(f"Nearest to HMC of {', '.join(NAMED)} is {nearest}, beyond the floor by", excess[nearest], UNIT)
+    sampled_at, off = temperatures(trees)
+    if off:
+        note += f" Not at the posterior's temperature, by their audits: {', '.join(off)}."
     exhibits = (
         *closeness_exhibits(trees),
         Exhibit("Distance to HMC beyond its own floor, nearest first.", UNIT, ranked),
@@ -107,16 +115,19 @@ def judge_differ(trees: Mapping[str, xr.DataTree]) -> Judgement:
             at_equal,
         ),
     )
+    if sampled_at:
+        caption = "Temperature at which Markov chains sampled; 1 is the posterior's."
+        exhibits += (Exhibit(caption, "temperature", sampled_at, (1.0,)),)
     verdict = conjunction(superiority(excess[name]) for name in NAMED)
     return Judgement(hypothesis("C6 differ", verdict, excess[nearest], note, 0.0), exhibits)
 
 
 def judge_order(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Ask whether the ensemble is as close as SGLD, and closer than mean-field VI."""
-    far = {name: distances_to(trees[HMC], trees[name]).method[None] for name in (ENSEMBLE, LANGEVIN, VARIATIONAL)}
+    far = {name: distances_to(trees[HMC], trees[name], name).method for name in (ENSEMBLE, LANGEVIN, VARIATIONAL)}
     rows = {
-        "ensemble minus SGLD": paired_gain(far[ENSEMBLE], far[LANGEVIN]),
-        "mean-field VI minus ensemble": paired_gain(far[VARIATIONAL], far[ENSEMBLE]),
+        "ensemble minus SGLD": less(far[ENSEMBLE], far[LANGEVIN]).estimate(),
+        "mean-field VI minus ensemble": less(far[VARIATIONAL], far[ENSEMBLE]).estimate(),
     }
     like, order = rows.values()
     note = f"{gain_sentence('Ensemble minus SGLD', like, UNIT)} {gain_sentence('Mean-field VI minus ensemble', order, UNIT)}"
@@ -126,8 +137,8 @@ def judge_order(trees: Mapping[str, xr.DataTree]) -> Judgement:
 
 
 def methods(trees: Mapping[str, xr.DataTree]) -> list[str]:
-    """Return the names of the baselines."""
-    return [name for name in trees if name != HMC and name not in CONTROLS]
+    """Return the names of the baselines: those that the statement is about, failed or not, and all others that there are."""
+    return [*NAMED, *(name for name in trees if name not in (HMC, *NAMED, *CONTROLS))]
 
 
 def closeness_exhibits(trees: Mapping[str, xr.DataTree]) -> list[Exhibit]:
@@ -154,8 +165,21 @@ def closeness_exhibits(trees: Mapping[str, xr.DataTree]) -> list[Exhibit]:
     return exhibits
 
 
-def distances_to(hmc: xr.DataTree, other: xr.DataTree) -> Distances:
+def temperatures(trees: Mapping[str, xr.DataTree]) -> tuple[dict[str, Estimate], list[str]]:
+    """Return the temperatures at which Markov chains sampled, where they are known, and the names of those whose audit fails."""
+    runs = {name: Evidence(trees[name]) for name in methods(trees) if trees[name].attrs["kind"] not in INDEPENDENT}
+    totals = {name: one.temperatures[0] for name, one in runs.items() if one.temperatures}
+    known = {name: total for name, total in totals.items() if np.isfinite(total).all()}
+    return known, [name for name in known if temperature(runs[name]).verdict == "fail"]
+
+
+def distances_to(hmc: xr.DataTree, other: xr.DataTree, name: str = "method") -> Distances:
     """Return the total variation of a method, and of HMC itself, to halves of HMC's chains.
+
+    Args:
+        hmc: The reference.
+        other: The method.
+        name: Of the method: the errors of distances of one name are shared.
 
     Raises:
         ValueError: HMC has one chain, or the predictions are no probabilities.
@@ -163,18 +187,19 @@ def distances_to(hmc: xr.DataTree, other: xr.DataTree) -> Distances:
     halves = chain_halves(hmc["posterior"].sizes["chain"])
     if not halves:
         raise ValueError("one chain of HMC has no floor; run two or more")
-    whole = pooled(chain_predictions(other))
+    method, parts = mixture(name, parts_of_run(other)), parts_of_run(hmc)
     found = []
     for pair in halves:
         for first, second in (pair, pair[::-1]):
-            half, rest = (pooled(chain_predictions(hmc), chains) for chains in (first, second))
-            thinned = pooled(chain_predictions(_thinned(hmc.isel(chain=second), other)))
-            found.append([closeness(one, half, half)["total_variation"] for one in (whole, rest, thinned)])
-    return Distances(*np.mean(found, 0))
+            thinned = parts_of_run(hmc, _as_many_as(hmc, len(second), other))
+            half = mixture(HMC, parts, first)
+            others = method, mixture(HMC, parts, second), mixture(HMC, thinned, second)
+            found.append([total_variation(one, half) for one in others])
+    return Distances(*(combined((1 / len(found), one) for one in column) for column in zip(*found, strict=True)))
 
 
-def _thinned(hmc: xr.DataTree, other: xr.DataTree) -> xr.DataTree:
-    """Return as many draws of some chains, evenly spaced, as another run has in all; all of them if it has more."""
-    sizes, asked = hmc["posterior"].sizes, other["posterior"].sizes
-    num_draws = min(sizes["draw"], -(-asked["chain"] * asked["draw"] // sizes["chain"]))
-    return hmc.isel(draw=np.linspace(0, sizes["draw"] - 1, num_draws).round().astype(int))
+def _as_many_as(hmc: xr.DataTree, num_chains: int, other: xr.DataTree) -> Bool[np.ndarray, " draw"]:
+    """Choose draws of some chains, evenly spaced, that are as many as another run has in all; all of them if it has more."""
+    draws, asked = hmc["posterior"].sizes["draw"], other["posterior"].sizes
+    num_draws = min(draws, -(-asked["chain"] * asked["draw"] // num_chains))
+    return np.isin(np.arange(draws), np.linspace(0, draws - 1, num_draws).round())

@@ -7,14 +7,17 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import samplers
 from bayesnn import models
 from bayesnn.build import build_method, build_problem
-from bayesnn.config import ResNet
+from bayesnn.config import SGHMC, SGLD, ResNet
 from bayesnn.izmailov2021 import c1_beats_sgd, c2_one_long_chain, c3_cold_posterior, c4_priors, c5_shift, c6_fidelity, f2_rhat
 from bayesnn.izmailov2021.baselines import baselines
+from bayesnn.izmailov2021.distances import less
 from bayesnn.izmailov2021.suite import SCALES, suite
+from bayesnn.suite.results import MissingRunError
 from diagnostics.claims import Finding
-from diagnostics.hypotheses import paired_gain
+from diagnostics.health import TEMPERATURE_MARGIN
 from tests.bayesnn.planted import NUM_POINTS, predictions
 
 GOOD, SAME, BAD = 2.5, 2.0, 1.5  # log odds: log scores then differ by about 0.05 nats a point
@@ -163,6 +166,21 @@ def test_c6_well():
     assert verdicts(c6_fidelity.judge_well, worlds) == ["supported", "contradicted", "inconclusive"]
 
 
+def test_c6_says_which_of_the_named_failed_and_goes_on_without_others():
+    class Trees(dict):
+        """Runs of which some failed: these are not among the names, and say why when they are asked for."""
+
+        def __missing__(self, name):
+            raise MissingRunError(f"the run {name} failed: no memory")
+
+    trees = Trees(fidelity_world(ensemble=GOOD, SGHMC=BAD, SWAG=SAME))
+    for judge in (c6_fidelity.judge_well, c6_fidelity.judge_differ):
+        with pytest.raises(MissingRunError, match="the run SGLD failed: no memory"):
+            judge(trees)
+    trees["SGLD"] = trees.pop("SWAG")
+    assert c6_fidelity.judge_well(trees).exhibits[0].rows.keys() == {"ensemble", "SGLD", "SGHMC"}
+
+
 def test_c6_order():
     worlds = [
         fidelity_world(**{"ensemble": 2.2, "SGLD": langevin, "mean-field VI": variational})
@@ -176,7 +194,7 @@ def test_a_held_out_chain_is_within_the_floor_and_a_cold_one_is_not():
     held_out = predictions(SAME, chains=1, draws=50, seed=5)
     for other, is_within in ((held_out, True), (cold, False)):
         distances = c6_fidelity.distances_to(hmc, other)
-        excess = paired_gain(distances.method[None], distances.thinned_floor[None])
+        excess = less(distances.method, distances.thinned_floor).estimate()
         assert (excess.lower <= 0) == is_within
 
 
@@ -196,6 +214,82 @@ def test_c6_ranks_all_by_closeness_beside_the_band_of_the_chains_of_hmc():
     world[c6_fidelity.COLD] = predictions(SAME, chains=1, draws=50, seed=6)
     assert c6_fidelity.closeness_exhibits(world)[0].caption.endswith("HMC chain at T = 0.5: inside.")
     assert c6_fidelity.COLD not in c6_fidelity.methods(world)
+
+
+def at_temperature(tree: xr.DataTree, temperature: float, num_params: int = 400) -> xr.DataTree:
+    """Return a run that sampled a Gaussian of so many dimensions at a temperature, its virials among its statistics."""
+    shape = tree["posterior"].sizes["chain"], tree["posterior"].sizes["draw"]
+    virial = temperature * np.random.default_rng(3).chisquare(num_params, (*shape, 1))
+    return tree.assign(
+        {
+            "sample_stats": xr.DataTree(xr.Dataset({"virial": (("chain", "draw", "layer"), virial)})),
+            "constant_data": xr.DataTree(xr.Dataset({"layer_size": ("layer", [num_params])}, {"layer": ["all"]})),
+        }
+    )
+
+
+def test_c6_says_at_which_temperature_its_baselines_sampled():
+    world = fidelity_world(ensemble=GOOD, SGLD=GOOD, SGHMC=BAD)
+    world |= {"SGLD": at_temperature(world["SGLD"], 1.0), "SGHMC": at_temperature(world["SGHMC"], 0.2)}
+    world["ensemble"] = at_temperature(world["ensemble"], 0.2)
+    world["ensemble"].attrs["kind"] = "ensemble"  # which samples at no temperature
+    judgement = c6_fidelity.judge_differ(world)
+    assert judgement.finding.note.endswith("Not at the posterior's temperature, by their audits: SGHMC.")
+    rows = judgement.exhibits[-1].rows
+    assert rows.keys() == {"SGLD", "SGHMC"}
+    assert rows["SGLD"].lower < 1 < rows["SGLD"].upper
+
+
+def temperature_after_cycles(sampler: SGLD | SGHMC, curvature: float, cycles: int = 5) -> float:
+    """Compute the temperature of a Gaussian direction of this curvature at the end of a cycle, exactly, with exact gradients."""
+    schedule = samplers.cyclical(sampler.cycle_length)
+    multipliers, noisy = (np.asarray(of(np.arange(sampler.cycle_length)), float) for of in schedule)
+    covariance = np.zeros((2, 2))  # of position and momentum
+    for multiplier, is_noisy in [*zip(multipliers, noisy, strict=True)] * cycles:
+        step = sampler.step_size * multiplier
+        if isinstance(sampler, SGLD):
+            move, noise = np.diag([1 - step * curvature / 2, 0.0]), np.diag([step, 0.0])
+        else:
+            kick, drift = np.array([[1, 0], [-step * curvature, 1]]), np.array([[1, step / 2], [0, 1]])
+            kept = np.exp(-sampler.friction * step)
+            move = drift @ np.diag([1, kept]) @ drift @ kick
+            noise = drift @ np.diag([0, 1 - kept**2]) @ drift.T
+        covariance = move @ covariance @ move.T + is_noisy * noise
+    return float(curvature * covariance[0, 0])
+
+
+CYCLICAL = ("cyclical SGLD", "cyclical SGHMC")
+
+
+@pytest.mark.parametrize("name", CYCLICAL)
+def test_cycles_are_long_enough_to_warm_the_weights_up(name):
+    """In the slowest directions, those that only the prior holds: to what the audit passes, on digits."""
+    world = SCALES["laptop"][0]().main
+    sampler = baselines(world, 1)[name].sampler
+    curvature = world.prior_scale**-2
+    assert temperature_after_cycles(sampler, curvature) > 1 - TEMPERATURE_MARGIN
+    # The negative control: cycles of 100 steps.
+    assert temperature_after_cycles(sampler.model_copy(update={"cycle_length": 100}), curvature, cycles=100) < 0.5
+
+
+@pytest.mark.parametrize("length", [100, 1000, 4000])
+def test_the_temperature_after_cycles_is_as_the_baselines_say(length):
+    """The closed form leaves out terms of the order of step size times curvature, 5e-3 at most, and takes sums for integrals."""
+    sampler, curvature = SGLD(step_size=1e-3, cycle_length=length), 5.0
+    warmed, whole = (share * length * sampler.step_size * curvature for share in (1 / 4 - 1 / (2 * np.pi), 1 / 2))
+    cycles = 5 + 20_000 // length  # the first ones come from zero
+    expected = np.expm1(-warmed) / np.expm1(-whole)
+    assert temperature_after_cycles(sampler, curvature, cycles) == pytest.approx(expected, rel=0.01 + 2 / length)
+
+
+@pytest.mark.parametrize("name", CYCLICAL)
+def test_cyclical_baselines_cost_what_the_others_do(name):
+    for make, _ in SCALES.values():
+        world = make().main
+        run, plain = (baselines(world, 1)[one] for one in (name, "SGLD"))
+        steps, expected = (one.chains * (one.warmup.steps + one.draws * one.thin) for one in (run, plain))
+        assert steps == expected
+        assert run.draws >= 4  # fewer have no temperature that an audit could tell
 
 
 def test_c6_says_when_hmc_has_too_few_chains_for_a_band():
