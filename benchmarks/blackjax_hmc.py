@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 import samplers
-from benchmarks.digits import NUM_CHAINS, NUM_LEAPFROG, PRIOR_SCALE, STEP_SIZE, digits_posterior, starts
+from benchmarks.digits import NUM_CHAINS, NUM_LEAPFROG, PRIOR_SCALE, STEP_SIZE, continuing, digits_posterior, starts
 from benchmarks.timing import cpu_seconds, interleave, report, report_ratio
 
 STEPS = 40  # trajectories a repeat, some two seconds: a call of `sample` costs as much as a third of one
@@ -67,8 +67,8 @@ def here(posterior: Any, positions: Any, chain_block: int) -> Callable[[], Any]:
     run = functools.partial(
         samplers.sample, jax.random.key(0), kernel, positions, posterior.batch, num_steps=STEPS, chain_block=chain_block
     )
-    warm = run().run
-    return lambda: run(run=warm).draws
+    more = continuing(run)
+    return lambda: more().draws
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ def hmc() -> Callable[[str], float]:
     import jax
 
     import samplers
-    from benchmarks.digits import NUM_LEAPFROG, STEP_SIZE, digits_posterior, starts
+    from benchmarks.digits import NUM_LEAPFROG, STEP_SIZE, continuing, digits_posterior, starts
     from benchmarks.timing import seconds
 
     @functools.cache
@@ -33,10 +33,9 @@ def hmc() -> Callable[[str], float]:
             save=None,
             chain_block=1,
             chunk_draws=STEPS,
-            chunk_seconds=1e9,
         )
-        warm = run().run
-        return lambda: seconds(lambda: run(run=warm).run.state) / (STEPS * NUM_LEAPFROG)
+        more = continuing(run)
+        return lambda: seconds(lambda: more().run.state) / (STEPS * NUM_LEAPFROG)
 
     return lambda size: case(size)()
 

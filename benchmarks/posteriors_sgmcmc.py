@@ -34,7 +34,7 @@ def here(algorithm: str, size: str) -> Callable[[], float]:
     import jax
 
     import samplers
-    from benchmarks.digits import digits_posterior
+    from benchmarks.digits import continuing, digits_posterior
 
     widths, steps, *_ = SIZES[size]
     posterior = digits_posterior(widths)
@@ -46,9 +46,9 @@ def here(algorithm: str, size: str) -> Callable[[], float]:
     run = functools.partial(
         samplers.sample, jax.random.key(0), kernel, start, posterior.batch, num_steps=steps, thin=steps, save=None
     )
-    warm = run().run
+    more = continuing(run)
 
-    return lambda: cpu_seconds(lambda: jax.block_until_ready(run(run=warm).run.state)) / steps
+    return lambda: cpu_seconds(lambda: jax.block_until_ready(more().run.state)) / steps
 
 
 def there(algorithm: str, size: str) -> Callable[[], float]:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import samplers
-from benchmarks.digits import NUM_CHAINS, digits_posterior
+from benchmarks.digits import NUM_CHAINS, continuing, digits_posterior
 from benchmarks.kernels import hmc
 from benchmarks.timing import interleave, seconds
 
@@ -41,12 +41,11 @@ def leapfrog(posterior: Any, num_steps: int, copies: int = 1, num_chains: int = 
         posterior.batch._replace(data=data, weight=weight),
         num_steps=num_steps,
         chunk_draws=num_steps,
-        chunk_seconds=1e9,
         save=None,
         chain_block=1,
     )
-    warm = run().run
-    return lambda: seconds(lambda: run(run=warm).run.state) / (num_steps * LEAPFROGS)
+    more = continuing(run)
+    return lambda: seconds(lambda: more().run.state) / (num_steps * LEAPFROGS)
 
 
 def panels() -> dict[str, list[Point]]:

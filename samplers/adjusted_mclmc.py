@@ -104,7 +104,7 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
 
         def advance(_: Any, carry: tuple[IsokineticState, Array]) -> tuple[IsokineticState, Array]:
             moved, change = isokinetic.move(density, carry[0], tuning.step_size, scale)
-            return moved, carry[1] + change
+            return moved._replace(direction=isokinetic.unit(moved.direction)), carry[1] + change  # lest rounding add up
 
         begun = flat._replace(direction=isokinetic.even_direction(direction_key, flat.position))
         end, kinetic = jax.lax.fori_loop(0, num_steps, advance, (begun, jnp.zeros_like(state.logdensity)))

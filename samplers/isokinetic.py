@@ -49,7 +49,7 @@ def start(density: LogDensity, position: Position, key: Key[Array, ""]) -> Isoki
 
 def even_direction(key: Key[Array, ""], like: Float[Array, " d"]) -> Float[Array, " d"]:
     """Return a direction drawn evenly from the unit sphere."""
-    return _unit(jax.random.normal(key, like.shape, like.dtype))
+    return unit(jax.random.normal(key, like.shape, like.dtype))
 
 
 def turn(
@@ -57,7 +57,7 @@ def turn(
 ) -> Float[Array, " d"]:
     """Return the direction after a step's worth of noise, which makes it forget itself over the decoherence length."""
     noise = jnp.sqrt(jnp.expm1(2 * step_size / decoherence_length) / direction.size).astype(direction.dtype)
-    return _unit(direction + noise * jax.random.normal(key, direction.shape, direction.dtype))
+    return unit(direction + noise * jax.random.normal(key, direction.shape, direction.dtype))
 
 
 def move(
@@ -72,16 +72,23 @@ def move(
         scale: Square root of the inverse mass matrix, scalar or [d].
 
     Returns:
-        The new point, and the change of kinetic energy, nats; minus the change of log density it is the energy error.
+        The new point, whose direction has length 1 but for rounding, and the change of kinetic energy, nats; minus the change of
+        log density it is the energy error.
     """
     x, direction, logdensity, gradient = state
     step_size, scale, kinetic = step_size.astype(x.dtype), scale.astype(x.dtype), jnp.zeros_like(logdensity)
-    for kick, drift in ((MINIMAL_NORM, 0.5), (1 - 2 * MINIMAL_NORM, 0.5)):
-        direction, change = _kick(direction, scale * gradient, kick * step_size)
+
+    def kicked(direction: Array, gradient: Array, share: float) -> tuple[Array, Array]:
+        if scale.size == 1:  # a longer gradient is a longer time: no product to write out
+            return _kick(direction, gradient, share * step_size * scale.reshape(()))
+        return _kick(direction, scale * gradient, share * step_size)
+
+    for share, drift in ((MINIMAL_NORM, 0.5), (1 - 2 * MINIMAL_NORM, 0.5)):
+        direction, change = kicked(direction, gradient, share)
         x, kinetic = x + drift * step_size * scale * direction, kinetic + change
         logdensity, gradient = jax.value_and_grad(density)(x)
-    direction, change = _kick(direction, scale * gradient, MINIMAL_NORM * step_size)
-    return IsokineticState(x, _unit(direction), logdensity, gradient), kinetic + change
+    direction, change = kicked(direction, gradient, MINIMAL_NORM)
+    return IsokineticState(x, direction, logdensity, gradient), kinetic + change
 
 
 def _kick(
@@ -104,5 +111,6 @@ def _kick(
     return turned, degrees * (angle + jnp.log1p(shrunk))
 
 
-def _unit(vector: Float[Array, " d"]) -> Float[Array, " d"]:
+def unit(vector: Float[Array, " d"]) -> Float[Array, " d"]:
+    """Return a vector of length 1 in the same direction."""
     return vector / jnp.linalg.norm(vector)

@@ -51,8 +51,8 @@ def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[HMCS
         num_steps: Any,
     ) -> tuple[HMCState, Info, Proposal]:
         flat, flat_density, unflatten = flattened(state, density)
-        metric = metrics.gaussian_euclidean(jnp.atleast_1d(inverse_mass_matrix))
-        new, details = transition(key, flat, flat_density, step_size, _drawn_once(metric), num_steps)
+        metric = _metric(inverse_mass_matrix)
+        new, details = transition(key, flat, flat_density, step_size, metric, num_steps)
         start_kinetic = metric.kinetic_energy(details.momentum)
         start_energy = start_kinetic - state.logdensity
         # If rejected, the state keeps the momentum it set out with (reversed).
@@ -73,6 +73,23 @@ def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[HMCS
     return move
 
 
-def _drawn_once(metric: metrics.Metric) -> metrics.Metric:
-    """Keep XLA from computing normal deviates anew wherever a momentum is used."""
-    return metric._replace(sample_momentum=lambda *args: jax.lax.optimization_barrier(metric.sample_momentum(*args)))
+def _metric(inverse_mass_matrix: Float[Array, "..."]) -> metrics.Metric:
+    """Return BlackJAX's Gaussian metric of vectors in fewer passes over them, of which small steps of large networks feel each.
+
+    Barriers keep XLA from computing normal deviates anew wherever a momentum is used, and from a dot product that first writes
+    out each scalar and each operand of its arguments.
+    """
+    metric = metrics.gaussian_euclidean(jnp.atleast_1d(inverse_mass_matrix))
+
+    @jax.custom_vjp
+    def energy(momentum: Float[Array, " d"]) -> Float[Array, ""]:
+        momentum = jax.lax.optimization_barrier(momentum)
+        if jnp.size(inverse_mass_matrix) == 1:
+            return 0.5 * jnp.reshape(inverse_mass_matrix, ()) * (momentum @ momentum)
+        return 0.5 * ((inverse_mass_matrix * momentum) @ momentum)
+
+    energy.defvjp(lambda momentum: (energy(momentum), momentum), lambda p, change: (change * inverse_mass_matrix * p,))
+    return metric._replace(
+        sample_momentum=lambda *args: jax.lax.optimization_barrier(metric.sample_momentum(*args)),
+        kinetic_energy=lambda momentum, position=None: energy(momentum),
+    )

@@ -24,6 +24,7 @@ from samplers import (
     sample,
     sgld,
 )
+from samplers.pace import Pace
 from tests.samplers.analytic import isotropic
 
 KNOWN = isotropic()
@@ -93,6 +94,29 @@ def test_until_ends_a_run_between_chunks():
     assert result.draws.shape == (3, 9, 2)  # chunks of 1 and 8
     np.testing.assert_array_equal(result.draws, run().draws[:, :9])
     assert run(until=lambda run: False).is_complete
+
+
+def test_chunks_of_a_continued_run_go_on_as_long_as_they_were():
+    lengths: list[int] = []
+
+    def call(begun=None):
+        options = {"chunk_draws": 4, "chunk_seconds": 1e9, "on_chunk": lambda result: lengths.append(result.info.energy.shape[1])}
+        return run(9, run=begun, **options).run
+
+    first = call()
+    call(first)
+    assert lengths == [1, 4, 4, 4, 4, 1]
+    call(jax.tree.map(jnp.copy, first))  # equal, but perhaps another run, whose draws take longer
+    assert lengths[6:] == [1, 4, 4]
+
+
+def test_chunks_aim_for_a_time_and_grow_eightfold_at_most():
+    pace, here = Pace(), jnp.int32(7)
+    assert pace.length(here, 1.0, 100) == 1
+    pace.note(here, 2, 0.4)
+    assert [pace.length(here, aim, 100) for aim in (0.1, 1.0, 60.0)] == [1, 5, 16]
+    assert pace.length(here, 60.0, 10) == 10
+    assert pace.length(jnp.int32(7), 1.0, 100) == 1
 
 
 def test_on_chunk_takes_the_draws():

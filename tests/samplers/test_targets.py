@@ -19,6 +19,7 @@ from samplers import (
     from_logdensity,
     hmc,
     log_density,
+    log_density_gradients,
     log_density_terms,
     make_mesh,
     pad_batch,
@@ -117,6 +118,16 @@ def test_terms_are_untempered_and_apart():
     log_prior, log_likelihood = log_density_terms(NETWORK, POSITION, network_batch())
     assert_close(log_prior, plain(POSITION, network_batch(), Tempering.at(1.0, np.inf))[0], NUM_ROUNDINGS)
     assert_close(log_prior + log_likelihood, plain(POSITION, network_batch(), Tempering.at())[0], NUM_ROUNDINGS)
+
+
+def test_gradients_of_the_terms_are_those_of_the_limits():
+    """The prior's is that of an infinitely hot likelihood; both together are that of the posterior."""
+    batch = network_batch()
+    (log_prior, log_likelihood), gradients = log_density_gradients(NETWORK, POSITION, batch)
+    np.testing.assert_array_equal((log_prior, log_likelihood), log_density_terms(NETWORK, POSITION, batch))
+    prior, likelihood = (ravel_pytree(gradient)[0] for gradient in gradients)
+    assert_close(prior, plain(POSITION, batch, Tempering.at(1.0, np.inf))[1], NUM_ROUNDINGS)
+    assert_close(prior + likelihood, plain(POSITION, batch, Tempering.at())[1], NUM_ROUNDINGS)
 
 
 def test_density_without_data_has_its_own_gradient():
