@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float, Num
 
+from bayesnn.data.rows import Rows, blocks
+
 type Task = Literal["classification", "regression"]
 type Inputs = Literal["features", "images", "tokens"]
 
 # More than this many names in an error message help nobody.
 MAX_NAMED = 8
-# Values that are standardised, or hashed, at a time: 32 MB in float64, where all images of a set would be gigabytes.
-BLOCK_VALUES = 2**22
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,10 +118,10 @@ def from_arrays(
         ValueError: Arrays of other shapes, an empty split, values that are not finite (their columns are named), labels that are
             not integers from 0 to num_classes - 1, targets that are all equal, or tokens outside the vocabulary.
     """
-    raw = {
-        "x_train": _numeric(x_train, "x_train"),
+    raw: dict[str, Any] = {
+        "x_train": x_train if isinstance(x_train, Rows) else _numeric(x_train, "x_train"),
         "y_train": _numeric(y_train, "y_train"),
-        "x_test": _numeric(x_test, "x_test"),
+        "x_test": x_test if isinstance(x_test, Rows) else _numeric(x_test, "x_test"),
         "y_test": _numeric(y_test, "y_test"),
     }
     _check_shapes(raw)
@@ -174,7 +172,7 @@ def _numeric(values: Any, name: str) -> np.ndarray:
     return array if array.dtype.kind in "iub" or array.dtype == np.float32 else array.astype(np.float64)
 
 
-def _check_shapes(raw: dict[str, np.ndarray]) -> None:
+def _check_shapes(raw: dict[str, Any]) -> None:
     for split in ("train", "test"):
         x, y = raw[f"x_{split}"], raw[f"y_{split}"]
         if x.ndim < 2:
@@ -192,10 +190,10 @@ def _check_shapes(raw: dict[str, np.ndarray]) -> None:
         )
 
 
-def _check_finite(array: np.ndarray, name: str) -> None:
-    bad = ~np.isfinite(array)
-    if not bad.any():
+def _check_finite(array: Any, name: str) -> None:
+    if all(np.isfinite(array[rows]).all() for rows in blocks(array)):
         return
+    bad = ~np.isfinite(array)
     where = f"rows {_few(np.flatnonzero(bad.reshape(len(array), -1).any(axis=1)))}"
     if array.ndim > 1:
         where = f"columns {_few(np.flatnonzero(bad.reshape(len(array), -1).any(axis=0)))}, {where}"
@@ -239,7 +237,7 @@ def _check_tokens(x: np.ndarray, name: str, vocabulary_size: int) -> None:
         raise ValueError(f"{name} has tokens {low} to {high}, expected 0 to vocabulary_size - 1 = {vocabulary_size - 1}")
 
 
-def _input_moments(x: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
+def _input_moments(x: Any, inputs: Inputs) -> tuple[np.ndarray, np.ndarray]:
     if inputs == "tokens":
         return np.zeros(()), np.ones(())
     if inputs == "features":
@@ -249,10 +247,11 @@ def _input_moments(x: np.ndarray, inputs: Inputs) -> tuple[np.ndarray, np.ndarra
     if x.ndim != 4:
         raise ValueError(f"images have shape {x.shape}, expected (examples, height, width, channels); grey ones have 1 channel")
     count = x.size / x.shape[-1]
-    mean = np.sum([x[rows].sum((0, 1, 2), dtype=np.float64) for rows in _blocks(x)], 0) / count
-    square = np.sum([np.square(x[rows] - mean).sum((0, 1, 2)) for rows in _blocks(x)], 0) / count
-    is_constant = np.ptp(x, axis=(0, 1, 2)) == 0
-    return np.where(is_constant, x[0, 0, 0], mean), np.where(is_constant, 1.0, np.sqrt(square))
+    mean = np.sum([x[rows].sum((0, 1, 2), dtype=np.float64) for rows in blocks(x)], 0) / count
+    square = np.sum([np.square(x[rows] - mean).sum((0, 1, 2)) for rows in blocks(x)], 0) / count
+    low, high = (edge([edge(x[rows], (0, 1, 2)) for rows in blocks(x)], 0) for edge in (np.min, np.max))
+    is_constant = low == high
+    return np.where(is_constant, low, mean), np.where(is_constant, 1.0, np.sqrt(square))
 
 
 def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -262,26 +261,21 @@ def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.where(is_constant, x[0], x.mean(axis=0)), np.where(is_constant, 1.0, x.std(axis=0))
 
 
-def _standardised(x: np.ndarray, mean: np.ndarray, scale: np.ndarray, dtype: Any) -> np.ndarray:
+def _standardised(x: Any, mean: np.ndarray, scale: np.ndarray, dtype: Any) -> np.ndarray:
     standardised = np.empty(x.shape, dtype)
-    for rows in _blocks(x):
+    for rows in blocks(x):
         standardised[rows] = (x[rows] - mean) / scale
     return standardised
 
 
-def _hash(raw: dict[str, np.ndarray]) -> str:
+def _hash(raw: dict[str, Any]) -> str:
     digest = hashlib.sha256()
     for name, array in raw.items():
         # One number type and byte order, so that the same values have the same hash on every machine.
         digest.update(f"{name}{array.shape}".encode())
-        for rows in _blocks(array):
+        for rows in blocks(array):
             digest.update(np.ascontiguousarray(array[rows], dtype="<f8").tobytes())
     return digest.hexdigest()
-
-
-def _blocks(x: np.ndarray) -> Iterator[slice]:
-    size = max(1, BLOCK_VALUES // max(1, math.prod(x.shape[1:])))
-    return (slice(start, start + size) for start in range(0, len(x), size))
 
 
 def _few(values: np.ndarray) -> str:

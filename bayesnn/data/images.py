@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from bayesnn.data.pickled import load_plain_pickle
+from bayesnn.data.rows import Rows
 
 CIFAR_SIDE, CIFAR_PIXELS = 32, 3 * 32 * 32
 # Images a row and a column of a sheet, one sheet a batch of CIFAR.
@@ -24,16 +25,16 @@ class Split(NamedTuple):
     """Examples of one split.
 
     Attributes:
-        x: [n, height, width, channel] intensities from 0 to 1, float32.
+        x: [n, height, width, channel] intensities from 0 to 1, float32, of which bytes are kept.
         y: [n] labels.
     """
 
-    x: Float[np.ndarray, "n height width channel"]
+    x: Rows
     y: Int[np.ndarray, " n"]
 
 
 def idx(folder: Path, split: str) -> Split:
-    """Read a split of MNIST, or of a set in its format, from idx files, compressed or not.
+    """Read a split of MNIST, or of a set in its format, from idx files; of those not compressed, pixels stay on disk.
 
     Raises:
         ValueError: Files that are missing or damaged.
@@ -87,7 +88,7 @@ def svhn(folder: Path, split: str) -> Split:
     return _split(images, labels, path)
 
 
-def resize(x: Float[np.ndarray, "n height width channel"], size: int) -> Float[np.ndarray, "n size size channel"]:
+def resize(x: Float[np.ndarray, "n height width channel"] | Rows, size: int) -> Float[np.ndarray, "n size size channel"]:
     """Bring images to size x size by averaging over areas: every new pixel is the mean of what it covers, in part or in full.
 
     The mean over an image is kept exactly. Larger than before, it repeats pixels.
@@ -98,7 +99,7 @@ def resize(x: Float[np.ndarray, "n height width channel"], size: int) -> Float[n
     if size < 1:
         raise ValueError(f"images need a size of at least 1, got {size}")
     rows, columns = (_overlaps(length, size) for length in x.shape[1:3])
-    narrow = np.einsum("nhwc,jw->nhjc", x, columns, optimize=True)
+    narrow = np.einsum("nhwc,jw->nhjc", np.asarray(x), columns, optimize=True)
     return np.einsum("nhjc,ih->nijc", narrow, rows, optimize=True).astype(np.float32)
 
 
@@ -112,23 +113,29 @@ def _overlaps(length: int, size: int) -> Float[np.ndarray, "size length"]:
 def _split(images: np.ndarray, labels: np.ndarray, where: Path) -> Split:
     if len(images) != len(labels):
         raise ValueError(f"{where} is damaged: {len(images)} images and {len(labels)} labels")
-    return Split(np.divide(images, 255, dtype=np.float32), labels.astype(np.int64))
+    return Split(Rows(images, _intensities, np.float32), labels.astype(np.int64))
+
+
+def _intensities(pixels: np.ndarray) -> np.ndarray:
+    return np.divide(pixels, 255, dtype=np.float32)
 
 
 def _idx(path: Path, magic: int) -> np.ndarray:
     compressed = path.with_name(f"{path.name}.gz")
     path = path if path.is_file() else compressed
     try:
-        content = gzip.decompress(path.read_bytes()) if path == compressed else path.read_bytes()
+        is_packed = path == compressed
+        content = np.frombuffer(gzip.decompress(path.read_bytes()), np.uint8) if is_packed else np.memmap(path, np.uint8, "r")
     except FileNotFoundError:
         raise ValueError(f"no file {path}, nor one without .gz") from None
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, zlib.error) as error:  # an empty file cannot be mapped
         raise ValueError(f"{path} cannot be read: {error}") from None
     num_dims = magic % 256
-    header = np.frombuffer(content[: 4 * (1 + num_dims)], ">i4") if len(content) >= 4 * (1 + num_dims) else np.zeros(1)
-    if header[0] != magic or len(content) != 4 * (1 + num_dims) + math.prod(int(size) for size in header[1:]):
+    start = 4 * (1 + num_dims)
+    header = content[:start].view(">i4") if len(content) >= start else np.zeros(1)
+    if header[0] != magic or len(content) != start + math.prod(int(size) for size in header[1:]):
         raise ValueError(f"{path} is damaged, or no idx file of {num_dims} dimensions")
-    return np.frombuffer(content, np.uint8, offset=4 * (1 + num_dims)).reshape(header[1:])
+    return content[start:].reshape(header[1:])
 
 
 def _cifar_binary(path: Path, num_classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -14,6 +14,7 @@ import numpy as np
 from bayesnn.catalogue import DATASETS
 from bayesnn.data import images, text
 from bayesnn.data.dataset import Dataset, from_arrays
+from bayesnn.data.rows import Rows
 from bayesnn.errors import did_you_mean
 
 UCI_PREFIX = "uci_"
@@ -37,9 +38,9 @@ IMAGES: dict[str, Callable[[Path, str], images.Split]] = {
 class Raw(NamedTuple):
     """Arrays of both splits in original units, and the settings of `from_arrays` that belong to them."""
 
-    x_train: np.ndarray
+    x_train: np.ndarray | Rows
     y_train: np.ndarray
-    x_test: np.ndarray
+    x_test: np.ndarray | Rows
     y_test: np.ndarray
     settings: dict[str, Any]
 

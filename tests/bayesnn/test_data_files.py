@@ -7,6 +7,7 @@ import io
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from bayesnn import RunConfig, data
 from bayesnn.build import build_problem
 from bayesnn.config import Data
 from bayesnn.data import images, text
+from bayesnn.data import rows as rows_module
 from bayesnn.data.pickled import load_plain_pickle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,6 +61,25 @@ def test_idx_files(directory, compress):
     np.testing.assert_allclose(dataset.original_inputs(dataset.x_test)[..., 0], grey[15:] / 255, atol=1e-6)
     assert (dataset.x_train.shape, dataset.num_classes, dataset.inputs) == ((15, 32, 32, 1), 10, "images")
     np.testing.assert_array_equal(dataset.y_train, LABELS[:15])
+
+
+def test_a_set_of_images_is_in_memory_once(directory, monkeypatch):
+    """While it is read, too: as standardised floats, and not also as intensities; pixels stay on disk."""
+    pixels = np.random.default_rng(0).integers(0, 256, (20_000, 28, 28), dtype=np.uint8)
+    for prefix, rows in (("train", slice(None)), ("t10k", slice(10))):
+        write_idx(directory / "mnist", prefix, pixels[rows], np.arange(20_000)[rows] % 10, compress=False)
+    monkeypatch.setattr(rows_module, "BLOCK_VALUES", 2**16)
+    tracemalloc.start()
+    try:
+        dataset = data.load("mnist")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.2 * dataset.x_train.nbytes
+    intensities = np.divide(pixels, 255, dtype=np.float32)[..., None]
+    in_memory = data.from_arrays(intensities, dataset.y_train, intensities[:10], dataset.y_test, inputs="images")
+    assert dataset.hash == in_memory.hash
+    np.testing.assert_array_equal(dataset.x_train, in_memory.x_train)
 
 
 def write_cifar(folder, num_classes, form):
