@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -177,11 +178,19 @@ def _scales(scale: float, layers: dict[str, float]) -> float | dict[str, float]:
 
 
 def _dataset(settings: c.Data) -> data.Dataset:
+    if settings.name in data.DATASETS:
+        return _published(settings, os.environ.get("BAYESNN_DATA"))
     if not is_import_path(settings.name):
         return data.load(**settings.model_dump())
     if settings != c.Data(name=settings.name):
         raise UsageError(f"{settings.name} makes its data itself: leave out split, gap, num_train and size, which have no effect")
     return _own(c.Imported(source=settings.name), data.Dataset)
+
+
+@functools.lru_cache(maxsize=2)  # what suites build one after the other, and a rehearsal whole and cut: large sets take seconds
+def _published(settings: c.Data, directory: str | None) -> data.Dataset:
+    """Return a published data set, of which the files in a directory of data do not change."""
+    return data.load(**settings.model_dump())
 
 
 def build_method(config: c.RunConfig, problem: Problem) -> Method:

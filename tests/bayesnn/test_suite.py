@@ -10,11 +10,13 @@ import shutil
 from collections.abc import Mapping
 
 import jax
+import numpy as np
 import pytest
 import xarray as xr
 from markupsafe import Markup
 from rich.console import Console
 
+from bayesnn.build import build_problem
 from bayesnn.config import CNNLSTM, HMC, MLP, NUTS, Data, FamilyPrior, GaussianPrior, Optimise, ResNet, RunConfig, WarmUp
 from bayesnn.errors import UsageError
 from bayesnn.plan import problem_key
@@ -137,6 +139,22 @@ def test_data_are_looked_for_once(tmp_path, monkeypatch):
     assert execute_suite(suite, folder, make_budget(suite), quiet())
     assert [data.name for data in asked] == ["wine", "no_such_data"]
     assert len(folder.failures) == 3
+
+
+def test_runs_on_published_data_share_them(tmp_path, monkeypatch):
+    """Not those on files of one's own, nor on what another directory holds."""
+    runs = [WINE.model_copy(update={"prior": GaussianPrior(scale=scale)}) for scale in (0.3, 0.5)]
+    first, other = (build_problem(run).posterior.dataset for run in runs)
+    assert first is other
+    monkeypatch.setenv("BAYESNN_DATA", str(tmp_path))
+    assert build_problem(WINE).posterior.dataset is not first
+    path = tmp_path / "own.npz"
+    own, found = WINE.model_copy(update={"data": Data(name=str(path))}), []
+    for value in (0, 1):
+        x = np.random.default_rng(value).normal(size=(6, 2))
+        np.savez(path, x_train=x, y_train=np.array([0, 1, 0, 1, 0, 1]), x_test=x, y_test=np.array([0, 1, 0, 1, 0, 1]))
+        found.append(build_problem(own).posterior.dataset.hash)
+    assert found[0] != found[1]
 
 
 def test_a_failure_is_told_and_ends_nothing(finished):
