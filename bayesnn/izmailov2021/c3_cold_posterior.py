@@ -124,10 +124,9 @@ def told(
     """Return a verdict about temperatures with what it rests on, and where chains disagree."""
     best = max(gains, key=lambda t: gains[t].value)
     likely = [f"{t:g} ({percent(share)})" for t, share in shares.items() if share >= RARELY]
-    note = (
-        f"{gain_sentence(f'The best other temperature, {best:g}, over 1', gains[best])} "
-        f"Best when test points are resampled: T = {', '.join(likely)}."
-        + (f" The chains disagree at T = {', '.join(apart)}." if apart else "")
+    found = gain_sentence(f"The best other temperature, {best:g}, over 1", gains[best], level=simultaneous_level(len(gains)))
+    note = f"{found} Best when test points are resampled: T = {', '.join(likely)}." + (
+        f" The chains disagree at T = {', '.join(apart)}." if apart else ""
     )
     rows = {f"T = {t:g}": gain for t, gain in gains.items()}
     exhibit = Exhibit(

@@ -59,7 +59,7 @@ def judge(trees: Mapping[str, xr.DataTree], claim: str, names: tuple[str, ...]) 
     reference, level = mixture_scores(trees[REFERENCE])["log_score"], simultaneous_level(len(names))
     gains = {name: paired_gain(mixture_scores(trees[name])["log_score"], reference, level) for name in names}
     farthest = max(gains, key=lambda name: abs(gains[name].value))
-    note = gain_sentence(f"Farthest from the reference is {farthest}", gains[farthest])
+    note = gain_sentence(f"Farthest from the reference is {farthest}", gains[farthest], level=level)
     exhibit = Exhibit(
         "Test log density gained over the reference's prior (intervals that hold together); marked is the margin.",
         "nats a point",

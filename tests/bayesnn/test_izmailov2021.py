@@ -17,7 +17,9 @@ from bayesnn.izmailov2021.distances import less
 from bayesnn.izmailov2021.suite import SCALES, suite
 from bayesnn.suite.results import MissingRunError
 from diagnostics.claims import Finding
+from diagnostics.estimates import Estimate
 from diagnostics.health import TEMPERATURE_MARGIN
+from diagnostics.hypotheses import detectable, simultaneous_level
 from tests.bayesnn.planted import NUM_POINTS, predictions
 
 GOOD, SAME, BAD = 2.5, 2.0, 1.5  # log odds: log scores then differ by about 0.05 nats a point
@@ -100,6 +102,18 @@ def test_c4():
 
     worlds = [world(one) for one in (predictions(SAME, seed=8), predictions(BAD, seed=8), unclear())]
     assert verdicts(judge, worlds) == ["supported", "contradicted", "inconclusive"]
+
+
+def test_intervals_that_hold_together_say_what_they_could_have_found():
+    trees = {"reference": predictions(SAME), "a": predictions(SAME, seed=7), "b": unclear()}
+    finding = c4_priors.judge(trees, claim="C4 scale", names=("a", "b")).finding
+    gain = Estimate(finding.value, *finding.interval)
+    assert f"differences from {detectable(gain, simultaneous_level(2)):.2g} on" in finding.note
+    temperatures = {"T=0.1": unclear(), "T=1": predictions(SAME), "T=3": predictions(SAME, seed=7)}
+    finding = c3_cold_posterior.judge(temperatures, temperatures=(0.1, 1.0, 3.0)).finding
+    gain = Estimate(finding.value, *finding.interval)
+    assert f"differences from {detectable(gain, simultaneous_level(2)):.2g} on" in finding.note
+    assert f"{detectable(gain):.2g}" != f"{detectable(gain, simultaneous_level(2)):.2g}"  # of one interval it would be another
 
 
 def shifted(gain: float, noise: float = 0.0, seed: int = 0) -> xr.DataTree:
