@@ -127,12 +127,16 @@ def build_posterior(config: c.RunConfig) -> Posterior:
     match config.likelihood:
         case c.Categorical():
             likelihood = likelihoods.categorical()
+        case c.Bernoulli():
+            likelihood = likelihoods.bernoulli()
         case c.Augmented(augmentation=augmentation):
             likelihood = likelihoods.augmented(augmentation)
         case c.GaussianNoise(noise=noise):
             likelihood = likelihoods.gaussian(noise)
         case c.Heteroscedastic():
             likelihood = likelihoods.heteroscedastic()
+        case c.Poisson():
+            likelihood = likelihoods.poisson()
         case c.Imported() as own:
             likelihood = _own(own, likelihoods.Likelihood)
     match config.model:
@@ -183,7 +187,9 @@ def _dataset(settings: c.Data) -> data.Dataset:
     if not is_import_path(settings.name):
         return data.load(**settings.model_dump())
     if settings != c.Data(name=settings.name):
-        raise UsageError(f"{settings.name} makes its data itself: leave out split, gap, num_train and size, which have no effect")
+        raise UsageError(
+            f"{settings.name} makes its data itself: leave out split, gap, num_train, size and task, which have no effect"
+        )
     return _own(c.Imported(source=settings.name), data.Dataset)
 
 

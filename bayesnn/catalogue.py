@@ -16,9 +16,11 @@ PRIORS: dict[str, str] = {
 
 LIKELIHOODS: dict[str, str] = {
     "categorical": "class probabilities from logits",
-    "augmented": "the same, its log averaged over changed copies of each image",
+    "bernoulli": "probability of the second of two classes from one logit",
+    "augmented": "categorical, its log averaged over changed copies of each image",
     "gaussian": "Gaussian noise of one scale, fixed or learned with the weights",
     "heteroscedastic": "Gaussian noise whose scale is the network's second output",
+    "poisson": "counts, the logarithm of whose rate is the network's output",
 }
 
 DATASETS: dict[str, str] = {

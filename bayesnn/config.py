@@ -5,7 +5,6 @@ This module imports neither JAX nor anything that does, so that help and errors 
 
 from __future__ import annotations
 
-import inspect
 import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,9 +19,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from tyro.conf import Suppress
 
 from bayesnn.errors import UsageError, did_you_mean
+from bayesnn.imported_config import Imported, absolute_source
 from bayesnn.model_config import (
     CNNLSTM,
     LIKELIHOODS,
@@ -30,6 +29,7 @@ from bayesnn.model_config import (
     MODELS,
     PRIORS,
     Augmented,
+    Bernoulli,
     Categorical,
     DistributionPrior,
     EmpiricalCovariancePrior,
@@ -38,6 +38,7 @@ from bayesnn.model_config import (
     GaussianPrior,
     Heteroscedastic,
     LeNet,
+    Poisson,
     ResNet,
 )
 from bayesnn.sampler_config import (
@@ -91,6 +92,7 @@ __all__ = [
     "Approximation",
     "Augmented",
     "Barker",
+    "Bernoulli",
     "Categorical",
     "Data",
     "DistributionPrior",
@@ -110,6 +112,7 @@ __all__ = [
     "Model",
     "Optimise",
     "ParallelTempering",
+    "Poisson",
     "Prior",
     "ResNet",
     "RunConfig",
@@ -122,49 +125,6 @@ __all__ = [
     "parse",
     "read",
 ]
-
-
-def absolute_source(source: str) -> str:
-    """Return file.py:function with the file's whole path, so that a run resumes from any folder; other names as they are."""
-    file, colon, function = source.partition(":")
-    return f"{Path(file).expanduser().resolve()}{colon}{function}" if file.endswith(".py") else source
-
-
-class Imported(Frozen):
-    """Something of the user's own, named by where it is defined."""
-
-    kind: Annotated[Literal["imported"], Suppress] = "imported"
-    source: str
-    """`path/to/file.py:function` or `package.module:function`."""
-    arguments: dict[str, Any] = {}
-    """Keyword arguments of the function, plain data."""
-
-    @field_validator("source")
-    @classmethod
-    def _absolute(cls, source: str) -> str:
-        if not source.rpartition(":")[0]:
-            raise ValueError("it must say file and function, as path/to/file.py:function")
-        return absolute_source(source)
-
-    @field_validator("arguments")
-    @classmethod
-    def _plain(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        try:
-            return json.loads(json.dumps(arguments, allow_nan=False))
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"arguments must be numbers, strings, lists and dicts, for config.json: {error}") from None
-
-    @classmethod
-    def of(cls, function: Any, **arguments: Any) -> Imported:
-        """Name a function or class by its file.
-
-        Raises:
-            ValueError: It is not at the top level of a file, where a resumed run could import it again.
-        """
-        file, name = Path(inspect.getfile(function)).resolve(), function.__qualname__
-        if not file.is_file() or not name.isidentifier():
-            raise ValueError(f"{name} of {file} must be defined at the top level of a file, so that a resumed run can import it")
-        return cls(source=f"{file}:{name}", arguments=arguments)
 
 
 class Data(Frozen):
@@ -180,6 +140,8 @@ class Data(Frozen):
     """Training examples to keep, chosen by the seed `split`; all by default."""
     size: PositiveInt | None = None
     """Height and width that images are brought to; their own by default."""
+    task: Literal["classification", "regression", "counts"] | None = None
+    """What the targets of an .npz file are; by default classes if they are integers, else real numbers."""
 
     @field_validator("name")
     @classmethod
@@ -218,7 +180,9 @@ type Model = Annotated[MLP | LeNet | ResNet | CNNLSTM | Imported, Field(discrimi
 type Prior = Annotated[
     GaussianPrior | FamilyPrior | EmpiricalCovariancePrior | DistributionPrior | Imported, Field(discriminator="kind")
 ]
-type Likelihood = Annotated[Categorical | Augmented | GaussianNoise | Heteroscedastic | Imported, Field(discriminator="kind")]
+type Likelihood = Annotated[
+    Categorical | Bernoulli | Augmented | GaussianNoise | Heteroscedastic | Poisson | Imported, Field(discriminator="kind")
+]
 
 
 STARTS = ("prior", "model", "map", "pathfinder")
@@ -316,7 +280,10 @@ def read(path: Path) -> RunConfig:
         raise UsageError(f"{path.parent} is no run folder: it has no config.json") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is damaged: {error}; restore it from the copy in manifest.json") from None
-    return parse(data, str(path))
+    try:
+        return parse(data, str(path))
+    except UsageError as error:
+        raise UsageError(f"{error}; if another version of bayesnn wrote it, manifest.json says which: use that one") from None
 
 
 UNIONS: dict[str, tuple[type[Frozen], ...]] = {

@@ -1,8 +1,8 @@
 """Likelihoods: from a network's outputs to a log density of each target, and to what is predicted.
 
 Regression works in standardised targets, of mean 0 and standard deviation 1 in training; `bayesnn.posteriors` turns predictions
-back to original units. Temperature is not here: one definition serves all (`samplers.Tempering`), and every density keeps its
-normaliser, which a learned or predicted noise needs.
+back to original units. Labels and counts are left as they are. Temperature is not here: one definition serves all
+(`samplers.Tempering`), and every density keeps its normaliser, which a learned or predicted noise needs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.special import gammaln
 from jaxtyping import Array, Float, Num
 
 from bayesnn.augmentation import COPIES
@@ -43,7 +44,7 @@ class Likelihood(NamedTuple):
         num_outputs: (data set) -> outputs that the network must have.
         log_prob: (outputs [n, output], targets [n], extra) -> [n] log density of each target, nats.
         functions: (outputs [n, output], extra) -> what is predicted: {"probability": [n, class]}, or {"mean": [n],
-            "scale": [n]} in standardised units.
+            "scale": [n]} in standardised units, mean and standard deviation of the target.
         description: One line.
         extra_constants: Nested dict of NumPy arrays, which become constants of the batch.
         extra_params: Nested dict of arrays: parameters sampled with the weights, at some start; of no weight's name.
@@ -68,6 +69,16 @@ def categorical() -> Likelihood:
     .. math:: \log p(y \mid f) = f_y - \log \sum_k e^{f_k}
     """
     return Likelihood("classification", _num_classes, _categorical_log_prob, _categorical_functions, "categorical")
+
+
+def bernoulli() -> Likelihood:
+    r"""Return the likelihood of two classes given one logit, that of class 1.
+
+    .. math:: \log p(y \mid f) = \log \sigma((2 y - 1) f)
+
+    `categorical` has two outputs for two classes, of which only the difference matters: a direction in which the prior is alone.
+    """
+    return Likelihood("classification", _one_logit, _bernoulli_log_prob, _bernoulli_functions, "Bernoulli")
 
 
 def augmented(augmentation: str) -> Likelihood:
@@ -129,10 +140,65 @@ def heteroscedastic() -> Likelihood:
     )
 
 
+def poisson() -> Likelihood:
+    r"""Return the likelihood of counts given the logarithm of their rate, the network's single output.
+
+    .. math:: \log p(y \mid f) = y f - e^f - \log y!
+
+    Predicted are the rate, and its square root as the standard deviation. The log likelihood of test counts is exact; coverage
+    of intervals is that of normal distributions with these moments, and rough where rates are below about ten.
+    """
+    return Likelihood("counts", _one_output, _poisson_log_prob, _poisson_functions, "Poisson")
+
+
+def check_likelihood(likelihood: Likelihood, dataset: Dataset, extra: Params) -> None:
+    """Refuse a likelihood whose values have other shapes than those that use them need.
+
+    A log density of shape [n, n] or [n, 1], for want of `outputs[:, 0]`, would be broadcast against the weights of the examples
+    and summed to the density of something else.
+
+    Args:
+        likelihood: The likelihood.
+        dataset: The data.
+        extra: Of the likelihood, arrays or their shapes.
+
+    Raises:
+        ValueError: Says which function returns what, and what it should.
+    """
+    count, name = dataset.num_data, likelihood.description or "yours"
+    outputs = jax.ShapeDtypeStruct((count, likelihood.num_outputs(dataset)), jnp.result_type(float))
+    targets = jax.ShapeDtypeStruct((count,), jnp.int32 if likelihood.task == "classification" else jnp.result_type(float))
+    density = _shapes(likelihood.log_prob, outputs, targets, extra)
+    if density != (count,):
+        raise ValueError(
+            f"log_prob of the likelihood ({name}) gives shape {density} on {count} examples, expected ({count},), one log "
+            "density an example; outputs are [n, output]: take outputs[:, 0] of a single one"
+        )
+    classes = {"probability": (count, dataset.num_classes)}
+    expected = classes if likelihood.task == "classification" else {"mean": (count,), "scale": (count,)}
+    found = _shapes(likelihood.functions, outputs, extra)
+    if found != expected:
+        raise ValueError(f"functions of the likelihood ({name}) gives shapes {found} on {count} examples, expected {expected}")
+
+
+def _shapes(function: Callable[..., Any], *arguments: Any) -> Any:
+    return jax.tree.map(lambda x: x.shape, jax.eval_shape(function, *arguments))
+
+
 def _num_classes(dataset: Dataset) -> int:
     if dataset.num_classes is None:
-        raise ValueError(f"a categorical likelihood needs class labels, {dataset.name} is for {dataset.task}; use gaussian()")
+        raise ValueError(
+            f"a categorical likelihood needs class labels, {dataset.name} is for {dataset.task}: make labels integers (or say "
+            "task='classification'), or use gaussian()"
+        )
     return dataset.num_classes
+
+
+def _one_logit(dataset: Dataset) -> int:
+    if dataset.num_classes != 2:
+        found = f"is for {dataset.task}" if dataset.num_classes is None else f"has {dataset.num_classes}"
+        raise ValueError(f"a Bernoulli likelihood needs labels of two classes, {dataset.name} {found}; categorical() takes more")
+    return 1
 
 
 def _one_output(dataset: Dataset) -> int:
@@ -152,6 +218,22 @@ def _categorical_log_prob(outputs: Array, targets: Array, extra: Params) -> Floa
 
 def _categorical_functions(outputs: Array, extra: Params) -> dict[str, Array]:
     return {"probability": jax.nn.softmax(outputs)}
+
+
+def _bernoulli_log_prob(outputs: Array, targets: Array, extra: Params) -> Float[Array, " n"]:
+    return jax.nn.log_sigmoid(jnp.where(targets == 1, outputs[:, 0], -outputs[:, 0]))
+
+
+def _bernoulli_functions(outputs: Array, extra: Params) -> dict[str, Array]:
+    return {"probability": jax.nn.sigmoid(jnp.stack([-outputs[:, 0], outputs[:, 0]], axis=-1))}
+
+
+def _poisson_log_prob(outputs: Array, targets: Array, extra: Params) -> Float[Array, " n"]:
+    return targets * outputs[:, 0] - jnp.exp(outputs[:, 0]) - gammaln(targets + 1)
+
+
+def _poisson_functions(outputs: Array, extra: Params) -> dict[str, Array]:
+    return {"mean": jnp.exp(outputs[:, 0]), "scale": jnp.exp(0.5 * outputs[:, 0])}
 
 
 def _normal_log_prob(targets: Array, mean: Array, scale: Array) -> Float[Array, " n"]:

@@ -136,6 +136,12 @@ class Categorical(Frozen):
     kind: Annotated[Literal["categorical"], Suppress] = "categorical"
 
 
+class Bernoulli(Frozen):
+    """Probability of the second of two classes from one logit."""
+
+    kind: Annotated[Literal["bernoulli"], Suppress] = "bernoulli"
+
+
 class Augmented(Frozen):
     """Class probabilities from logits, the log likelihood averaged over changed copies of each image."""
 
@@ -158,6 +164,12 @@ class Heteroscedastic(Frozen):
     kind: Annotated[Literal["heteroscedastic"], Suppress] = "heteroscedastic"
 
 
+class Poisson(Frozen):
+    """Counts, the logarithm of whose rate is the network's output."""
+
+    kind: Annotated[Literal["poisson"], Suppress] = "poisson"
+
+
 MODELS = (MLP, LeNet, ResNet, CNNLSTM)
 PRIORS = (GaussianPrior, FamilyPrior, EmpiricalCovariancePrior, DistributionPrior)
-LIKELIHOODS = (Categorical, Augmented, GaussianNoise, Heteroscedastic)
+LIKELIHOODS = (Categorical, Bernoulli, Augmented, GaussianNoise, Heteroscedastic, Poisson)

@@ -36,9 +36,9 @@ from bayesnn.density import (
     original_units,
 )
 from bayesnn.errors import did_you_mean
-from bayesnn.likelihoods import Likelihood
+from bayesnn.likelihoods import Likelihood, check_likelihood
 from bayesnn.models import AnyModel, Model, Params, as_model, layer_sizes, named, nest
-from bayesnn.priors import Prior
+from bayesnn.priors import Prior, check_prior
 from samplers import Batch, Save, Target, Tempering
 from samplers.blocks import map_blocks
 
@@ -234,9 +234,10 @@ def posterior(
         data_blocks: A power of two, a multiple of the devices that share the data of a chain (`samplers.Target`).
 
     Raises:
-        TypeError: A model that cannot be adapted.
+        TypeError: A model that cannot be adapted, or other parts of another kind.
         ValueError: Parts that do not fit: outputs of another shape than the likelihood needs, a likelihood for another task,
-            parameters that are not real numbers, a prior that names other parameters, or settings outside their range.
+            log densities of another shape than they should have, parameters that are not real numbers, a prior that names other
+            parameters, or settings outside their range.
 
     Example:
         >>> from bayesnn import data, likelihoods, models, priors
@@ -245,10 +246,13 @@ def posterior(
         >>> p.num_params, p.layers
         (3760, {'layer_0': 3250, 'layer_1': 510})
     """
+    _check_kinds(prior, likelihood, dataset)
     model = as_model(model, jnp.asarray(dataset.x_train, float))
     params = _parameters(model, dataset)
     _check_outputs(model, params, likelihood, dataset)
     extra = _extra(likelihood, params)
+    check_likelihood(likelihood, dataset, likelihood.extra_constants | extra)
+    check_prior(prior, params)
     form = Form(
         model.apply,
         prior.log_prob,
@@ -315,6 +319,13 @@ def _parameters(model: Model, dataset: Dataset) -> Params:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise ValueError(f"parameter {name} has dtype {leaf.dtype}; only real numbers can be sampled: keep it out of init")
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.result_type(float)), params)
+
+
+def _check_kinds(prior: Any, likelihood: Any, dataset: Any) -> None:
+    parts = ((prior, Prior, "priors.gaussian(0.5)"), (likelihood, Likelihood, "likelihoods.categorical()"))
+    for part, kind, example in (*parts, (dataset, Dataset, 'data.load("digits")')):
+        if not isinstance(part, kind):
+            raise TypeError(f"expected a bayesnn {kind.__name__}, as made by {example}; got {part!r:.80}")
 
 
 def _check_outputs(model: Model, params: Params, likelihood: Likelihood, dataset: Dataset) -> None:

@@ -70,7 +70,9 @@ def network_problem(posterior: Posterior, test_points: int | None = None) -> Pro
         return load_positions(Path(start), posterior.init(key, num_chains, "model"))
 
     dataset = posterior.dataset
-    described = _description(dataset.task, posterior.tempering, posterior.target.num_data, posterior.layers)
+    # Counts are predicted, and judged, by mean and standard deviation like real targets.
+    task = "classification" if dataset.task == "classification" else "regression"
+    described = _description(task, posterior.tempering, posterior.target.num_data, posterior.layers)
     return Problem(
         target=posterior.target,
         batch=posterior.batch,
@@ -112,9 +114,16 @@ def density_problem(logdensity: Callable[[Any], Any], position: Any, *, temperat
         logdensity: position -> log density, nats.
         position: A pytree of arrays; chains start a standard normal away from it, so that R-hat can see where they come from.
         temperature: Of the density.
+
+    Raises:
+        ValueError: Log densities that are no scalars.
     """
     target, batch = samplers.from_logdensity(logdensity)
     like = jax.tree.map(lambda x: jnp.asarray(x, float), position)
+    value = jax.eval_shape(logdensity, like)
+    if getattr(value, "shape", None) != ():
+        shape = getattr(value, "shape", type(value).__name__)
+        raise ValueError(f"the log density gives {shape} at the start, expected a scalar: sum over all terms")
 
     def init(key: Any, num_chains: int, start: str) -> Any:
         flat, unravel = ravel_pytree(like)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Num
 
 from bayesnn.data.rows import Rows, blocks
 
-type Task = Literal["classification", "regression"]
+type Task = Literal["classification", "regression", "counts"]
 type Inputs = Literal["features", "images", "tokens"]
 
 # More than this many names in an error message help nobody.
@@ -26,18 +26,18 @@ class Dataset:
 
     Attributes:
         name: What to call it.
-        task: "classification" or "regression".
+        task: "classification", "regression" or "counts".
         inputs: "features" (every entry of an example standardised on its own), "images" (height, width, channel; standardised by
             channel) or "tokens" (ids, int32, left as they are).
         x_train: [n, ...] inputs, float32, standardised; tokens int32.
-        y_train: [n] labels (int32), or standardised targets (float32).
+        y_train: [n] labels (int32), standardised targets (float32), or counts as they are (float32).
         x_test: [point, ...] inputs, standardised likewise.
-        y_test: [point] labels, or targets standardised likewise.
+        y_test: [point] labels, targets standardised likewise, or counts.
         x_mean: [...] mean of the training inputs, original units; [channel] for images, 0 for tokens.
         x_scale: [...] their standard deviation (ddof 0), likewise; 1 for what is constant in training, and for tokens.
-        y_mean: Mean of the training targets; 0 for classification.
-        y_scale: Their standard deviation; 1 for classification.
-        num_classes: Number of classes; None for regression.
+        y_mean: Mean of the training targets; 0 for classes and counts.
+        y_scale: Their standard deviation; 1 for classes and counts.
+        num_classes: Number of classes; None for other tasks.
         vocabulary_size: Ids of tokens are below it; None for other inputs.
         hash: sha256 over the raw arrays of both splits.
     """
@@ -84,7 +84,7 @@ class Dataset:
         return x if self.inputs == "tokens" else x.astype(np.float64) * self.x_scale + self.x_mean
 
     def original_units(self, y: Any) -> np.ndarray:
-        """Bring standardised targets back to original units, float64; labels stay as they are."""
+        """Bring standardised targets back to original units, float64; labels and counts stay as they are."""
         y = np.asarray(y)
         return y if self.task == "classification" else y.astype(np.float64) * self.y_scale + self.y_mean
 
@@ -109,6 +109,7 @@ def from_arrays(
         x_test: [point, ...] inputs.
         y_test: [point] labels or targets.
         task: Defaults to classification when the targets are integers or booleans, to regression when they are floats.
+            "counts" are not standardised.
         num_classes: Defaults to the largest label plus one, of which every class must then occur in training.
         inputs: What the inputs are, and so how they are standardised, see `Dataset`.
         vocabulary_size: Of tokens; defaults to the largest training id plus one.
@@ -116,7 +117,8 @@ def from_arrays(
 
     Raises:
         ValueError: Arrays of other shapes, an empty split, values that are not finite (their columns are named), labels that are
-            not integers from 0 to num_classes - 1, targets that are all equal, or tokens outside the vocabulary.
+            not integers from 0 to num_classes - 1, counts that are negative or no integers, targets that are all equal, or
+            tokens outside the vocabulary.
     """
     raw: dict[str, Any] = {
         "x_train": x_train if isinstance(x_train, Rows) else _numeric(x_train, "x_train"),
@@ -129,13 +131,15 @@ def from_arrays(
         _check_finite(array, key)
     if task is None:
         task = "classification" if raw["y_train"].dtype.kind in "iub" else "regression"
-    if task not in ("classification", "regression"):
-        raise ValueError(f"task must be 'classification' or 'regression', got {task!r}")
-    if task == "regression" and num_classes is not None:
-        raise ValueError(f"num_classes={num_classes} is for classification; leave it out for regression")
+    if task not in get_args(Task.__value__):
+        raise ValueError(f"task must be one of {', '.join(get_args(Task.__value__))}, got {task!r}")
+    if task != "classification" and num_classes is not None:
+        raise ValueError(f"num_classes={num_classes} is for classification; leave it out for {task}")
+    y_mean, y_scale = 0.0, 1.0
     if task == "classification":
         num_classes = _check_labels(raw["y_train"], raw["y_test"], num_classes)
-        y_mean, y_scale = 0.0, 1.0
+    elif task == "counts":
+        _check_counts(raw["y_train"], raw["y_test"])
     else:
         y_mean, y_scale = _target_moments(raw["y_train"])
     if inputs == "tokens":
@@ -217,9 +221,16 @@ def _check_labels(y_train: np.ndarray, y_test: np.ndarray, num_classes: int | No
     if num_classes is None and missing.size:
         raise ValueError(
             f"labels run from {low} to {high}, but no training example has label {_few(missing)}; recode them to 0, 1, ..., "
-            f"say num_classes={expected} if such classes exist, or use task='regression' for targets that are no classes"
+            f"say num_classes={expected} if such classes exist, or use task='regression' or 'counts' for targets that are none"
         )
     return expected
+
+
+def _check_counts(y_train: np.ndarray, y_test: np.ndarray) -> None:
+    both = np.concatenate([y_train, y_test])
+    bad = both[(both < 0) | (both != np.round(both))]
+    if bad.size:
+        raise ValueError(f"counts must be 0, 1, 2 ..., got {bad[0]}; for real targets use task='regression'")
 
 
 def _target_moments(y_train: np.ndarray) -> tuple[float, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +12,10 @@ import numpy as np
 
 from bayesnn.catalogue import DATASETS
 from bayesnn.data import images, text
-from bayesnn.data.dataset import Dataset, from_arrays
+from bayesnn.data.dataset import Dataset, Task, from_arrays
 from bayesnn.data.rows import Rows
 from bayesnn.errors import did_you_mean
+from bayesnn.npz import read_npz
 
 UCI_PREFIX = "uci_"
 # The usual 80/20, which for digits are 1,437 and 360 images.
@@ -54,7 +54,15 @@ class Table(NamedTuple):
     settings: dict[str, Any]
 
 
-def load(name: str, *, split: int = 0, gap: bool = False, num_train: int | None = None, size: int | None = None) -> Dataset:
+def load(
+    name: str,
+    *,
+    split: int = 0,
+    gap: bool = False,
+    num_train: int | None = None,
+    size: int | None = None,
+    task: Task | None = None,
+) -> Dataset:
     """Load a data set by name.
 
     Sets with published splits or folds have those; of every other set, `split` is the seed of a random one: the first 80 %
@@ -66,6 +74,7 @@ def load(name: str, *, split: int = 0, gap: bool = False, num_train: int | None 
         gap: Test on the middle third of all rows, ordered by feature number `split`, and train on both outer thirds.
         num_train: Keep so many training examples, the first of `RandomState(split).permutation(n)`; all by default.
         size: Height and width of images, averaged over areas; their own by default.
+        task: What the targets of an .npz file are; by default classes if they are integers, else real numbers.
 
     Raises:
         ValueError: An unknown name (the nearest is suggested), no such split, settings that do not suit the set, or a file that
@@ -76,7 +85,11 @@ def load(name: str, *, split: int = 0, gap: bool = False, num_train: int | None 
     """
     if split < 0:
         raise ValueError(f"split must be at least 0, got {split}")
+    if task is not None and not name.endswith(".npz"):
+        raise ValueError(f"task={task} is for .npz files, {name} has a task of its own; leave it out")
     raw = _raw(name, split, gap, num_train is not None)
+    if task is not None:
+        raw = raw._replace(settings={"task": task})
     if num_train is not None:
         raw = _subset(raw, name, num_train, split)
     if size is not None:
@@ -116,15 +129,17 @@ def outside(dataset: Dataset, name: str) -> np.ndarray:
     return dataset.standardise(x if x.shape[1] == height else images.resize(x, height))
 
 
-def from_npz(path: str | Path) -> Dataset:
+def from_npz(path: str | Path, *, task: Task | None = None) -> Dataset:
     """Read a data set of one's own: an .npz file with x_train, y_train, x_test and y_test, raw.
 
-    Integer targets are class labels, floats are regression targets.
+    Args:
+        path: The file.
+        task: What the targets are; by default classes if they are integers, else real numbers.
 
     Raises:
         ValueError: A file that is missing, damaged or lacks an array, or arrays that `from_arrays` refuses.
     """
-    return load(str(path))
+    return load(str(path), task=task)
 
 
 def data_directory() -> Path:
@@ -177,7 +192,7 @@ def _folder(name: str) -> Path:
 
 def _uci(name: str) -> Table:
     path = data_directory() / "uci" / f"{name}.npz"
-    arrays = _read_npz(path, f"; `bayesnn data fetch {UCI_PREFIX}{name}` makes it")
+    arrays = read_npz(path, f"; `bayesnn data fetch {UCI_PREFIX}{name}` makes it")
     _need(arrays, ("X", "y"), path)
 
     def rows(split: int) -> tuple[np.ndarray, np.ndarray]:
@@ -231,7 +246,8 @@ def _subset(raw: Raw, name: str, num_train: int, seed: int) -> Raw:
         raise ValueError(f"num_train must be from 1 to {len(raw.x_train)} for {name}, got {num_train}")
     rows = _permutation(len(raw.x_train), seed)[:num_train]
     settings = raw.settings
-    if raw.y_train.dtype.kind in "iub":  # of a small subset, some class may have no example
+    is_classes = raw.y_train.dtype.kind in "iub" and settings.get("task", "classification") == "classification"
+    if is_classes:  # of a small subset, some class may have no example
         settings = {"num_classes": int(raw.y_train.max()) + 1} | settings
     return raw._replace(x_train=raw.x_train[rows], y_train=raw.y_train[rows], settings=settings)
 
@@ -253,7 +269,7 @@ def _check_split(name: str, split: int, num_splits: int) -> None:
 
 
 def _own(path: Path) -> Raw:
-    arrays, names = _read_npz(path), ("x_train", "y_train", "x_test", "y_test")
+    arrays, names = read_npz(path), ("x_train", "y_train", "x_test", "y_test")
     _need(arrays, names, path)
     x_train, y_train, x_test, y_test = (arrays[name] for name in names)
     return Raw(x_train, y_train, x_test, y_test, {})
@@ -263,15 +279,3 @@ def _need(arrays: dict[str, np.ndarray], names: tuple[str, ...], path: Path) -> 
     missing = [name for name in names if name not in arrays]
     if missing:
         raise ValueError(f"{path} lacks {', '.join(missing)}; it has {', '.join(sorted(arrays)) or 'nothing'}")
-
-
-def _read_npz(path: Path, remedy: str = "") -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array")
-            return dict(file)
-    except FileNotFoundError:
-        raise ValueError(f"no file {path}{remedy}") from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} cannot be read as an .npz file of plain arrays: {error}") from None

@@ -54,8 +54,8 @@ def laplace(
             is Gaussian of fixed scale. Otherwise by the network itself, which the Gaussian fits worse (Immer et al. 2021).
 
     Raises:
-        ValueError: An unknown structure, a prior without variance, more weights than a dense matrix can have, or a network
-            without the layers that the structure needs.
+        ValueError: An unknown structure, counts, a prior without variance, more weights than a dense matrix can have, or a
+            network without the layers that the structure needs.
 
     References:
         MacKay 1992, Neural Computation 4(3); Daxberger et al. 2021, arXiv 2106.14806; Immer et al. 2021, arXiv 2008.08400
@@ -63,6 +63,8 @@ def laplace(
     """
     if structure not in get_args(StructureName.__value__):
         raise ValueError(f"structure must be one of {', '.join(get_args(StructureName.__value__))}, got {structure!r}")
+    if posterior.dataset.task == "counts":
+        raise ValueError("the curvature here is that of classes and of normal targets, not of counts: use swag or mean-field-vi")
     if (scales := posterior.prior_scales()) is None:
         raise ValueError("a Laplace approximation needs a prior with a variance for every weight; this one has none")
     least = 1 / max(float(jnp.max(leaf)) for leaf in jax.tree.leaves(scales)) ** 2

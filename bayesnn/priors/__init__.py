@@ -8,12 +8,13 @@ from bayesnn.priors.distribution import from_distribution, from_name
 from bayesnn.priors.empirical_covariance import empirical_covariance
 from bayesnn.priors.family import FAMILIES, family
 from bayesnn.priors.gaussian import LOG_SQRT_2PI, gaussian
-from bayesnn.priors.prior import Prior
+from bayesnn.priors.prior import Prior, check_prior
 
 __all__ = [
     "FAMILIES",
     "LOG_SQRT_2PI",
     "Prior",
+    "check_prior",
     "empirical_covariance",
     "family",
     "from_distribution",

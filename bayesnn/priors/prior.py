@@ -34,6 +34,29 @@ class Prior(NamedTuple):
     description: str = ""
 
 
+def check_prior(prior: Prior, params: Params) -> None:
+    """Refuse a prior whose values have other shapes than those that use them need.
+
+    Args:
+        prior: The prior.
+        params: Parameters of the network, or arrays of their shapes.
+
+    Raises:
+        ValueError: Says which function gives what, and what it should.
+    """
+    density = jax.eval_shape(prior.log_prob, params, prior.constants(params))
+    if getattr(density, "shape", None) != ():
+        shape = getattr(density, "shape", type(density).__name__)
+        raise ValueError(f"log_prob of the prior ({prior.description}) gives {shape}, expected a scalar: sum over all parameters")
+    found, expected = (
+        jax.tree.map(jnp.shape, tree) for tree in (jax.eval_shape(prior.sample, jax.random.key(0), params), params)
+    )
+    if found != expected:
+        raise ValueError(
+            f"sample of the prior ({prior.description}) gives shapes {found}, expected those of the network, {expected}"
+        )
+
+
 def scales_by_pattern(scale: float | Mapping[str, float]) -> dict[str, float]:
     """Return standard deviations by pattern.
 

@@ -70,6 +70,30 @@ def test_the_digits_split_never_changes():
     assert data.load("digits").hash == "6ba01d78a25261f74d7aa20d3e11061e831f6a3661fa03022ef6a5b82030ee05"
 
 
+def test_counts_stay_as_they_are():
+    x_train, _, x_test, _ = arrays()
+    dataset = data.from_arrays(x_train, np.arange(20), x_test, np.arange(5), task="counts")
+    assert (dataset.task, dataset.num_classes, dataset.y_mean, dataset.y_scale) == ("counts", None, 0, 1)
+    np.testing.assert_array_equal(dataset.y_train, np.arange(20))
+    for bad in (-1, 0.5):
+        with pytest.raises(ValueError, match=rf"counts must be 0, 1, 2 \.\.\., got {bad}"):
+            data.from_arrays(x_train, np.full(20, bad), x_test, np.arange(5), task="counts")
+    with pytest.raises(ValueError, match="task must be one of classification, regression, counts, got 'ranking'"):
+        data.from_arrays(x_train, np.arange(20), x_test, np.arange(5), task="ranking")
+
+
+def test_integers_of_a_file_are_classes_unless_it_is_said_what_they_are(tmp_path):
+    x_train, _, x_test, _ = arrays()
+    path = tmp_path / "mine.npz"
+    np.savez(path, x_train=x_train, y_train=np.arange(20) % 3, x_test=x_test, y_test=np.arange(5) % 3)
+    assert data.from_npz(path).num_classes == 3
+    for task in ("classification", "regression", "counts"):
+        assert data.from_npz(path, task=task).task == task
+        assert data.load(str(path), task=task, num_train=15).task == task
+    with pytest.raises(ValueError, match=r"task=counts is for \.npz files, wine has a task of its own"):
+        data.load("wine", task="counts")
+
+
 def test_regression_targets_round_trip_to_original_units():
     x_train, y_train, x_test, y_test = arrays()
     dataset = data.from_arrays(x_train, y_train, x_test, y_test)

@@ -39,6 +39,35 @@ def test_categorical_survives_saturated_logits():
     np.testing.assert_allclose(gradient, [[0, 0, 0], [1, -1, 0]], atol=1e-7)
 
 
+def test_bernoulli_is_categorical_with_one_logit_held_at_zero():
+    logits, labels = RNG.normal(size=(7, 1)).astype(np.float32) * 5, np.array([0, 1, 1, 0, 0, 1, 0], np.int32)
+    bernoulli, both = likelihoods.bernoulli(), np.concatenate([np.zeros_like(logits), logits], axis=1)
+    # The same number by two float32 formulas.
+    expected = likelihoods.categorical().log_prob(both, labels, {})
+    np.testing.assert_allclose(bernoulli.log_prob(logits, labels, {}), expected, rtol=1e-5, atol=1e-6)
+    probability = np.asarray(bernoulli.functions(logits, {})["probability"])
+    np.testing.assert_allclose(probability[:, 1], scipy.special.expit(logits[:, 0]), rtol=1e-5)
+    np.testing.assert_allclose(np.log(probability)[np.arange(7), labels], expected, rtol=1e-5, atol=1e-6)
+
+
+def test_bernoulli_survives_saturated_logits():
+    logits, log_prob = jnp.array([[1e4], [-1e4]]), likelihoods.bernoulli().log_prob
+    np.testing.assert_allclose(log_prob(logits, jnp.array([1, 1]), {}), [0.0, -1e4])
+    gradient = jax.grad(lambda f: log_prob(f, jnp.array([1, 1]), {}).sum())(logits)
+    np.testing.assert_allclose(gradient, [[0], [1]], atol=1e-7)
+
+
+def test_poisson_is_the_mass_function_of_the_rate():
+    log_rate, counts = np.linspace(-3, 5, 7, dtype=np.float32)[:, None], np.array([0, 1, 0, 3, 9, 40, 160], np.float32)
+    poisson = likelihoods.poisson()
+    rate = np.exp(log_rate[:, 0].astype(np.float64))
+    # Terms of up to 700 nats cancel in float32, whose rounding is 6e-8 of each.
+    np.testing.assert_allclose(poisson.log_prob(log_rate, counts, {}), scipy.stats.poisson.logpmf(counts, rate), atol=5e-4)
+    functions = poisson.functions(log_rate, {})
+    np.testing.assert_allclose(functions["mean"], rate, rtol=1e-5)
+    np.testing.assert_allclose(functions["scale"], scipy.stats.poisson.std(rate), rtol=1e-5)
+
+
 @pytest.mark.parametrize("noise", [0.1, 2.0, "learned"])
 def test_gaussian_is_the_normalised_density(noise):
     likelihood = likelihoods.gaussian(noise)
@@ -97,6 +126,12 @@ def test_the_number_of_outputs_follows_from_the_data():
     assert likelihoods.heteroscedastic().num_outputs(targets) == 2
     with pytest.raises(ValueError, match="needs class labels, arrays is for regression"):
         likelihoods.categorical().num_outputs(targets)
+    two = data.from_arrays(x, [False, True, True, False], x, [False, True, True, False])
+    assert likelihoods.bernoulli().num_outputs(two) == 1
+    with pytest.raises(ValueError, match=r"needs labels of two classes, arrays has 3; categorical\(\) takes more"):
+        likelihoods.bernoulli().num_outputs(labels)
+    with pytest.raises(ValueError, match="needs labels of two classes, arrays is for regression"):
+        likelihoods.bernoulli().num_outputs(targets)
 
 
 @pytest.mark.parametrize("noise", [0.0, -1.0, float("inf"), float("nan"), "learnt"])

@@ -254,6 +254,85 @@ def test_parts_that_do_not_fit_are_refused(change, message):
         posterior(**(parts | {"dataset": regression_data()} | change))
 
 
+def normal_noise(outputs, targets, extra):
+    return -0.5 * (outputs[:, 0] - targets) ** 2
+
+
+def moments(outputs, extra):
+    return {"mean": outputs[:, 0], "scale": jnp.ones(len(outputs))}
+
+
+def own_likelihood(log_prob=normal_noise, functions=moments):
+    return likelihoods.Likelihood("regression", lambda dataset: 1, log_prob, functions, "own")
+
+
+def own_prior(**changes):
+    gaussian = priors.gaussian(0.7)
+    return gaussian._replace(description="own", **changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        # What an axis too many makes of the difference of outputs and targets, and what is then summed to another density.
+        ({"likelihood": own_likelihood(lambda f, y, extra: -((f - y) ** 2))}, r"gives shape \(60, 60\) on 60 examples, expected"),
+        ({"likelihood": own_likelihood(lambda f, y, extra: -((f - y[:, None]) ** 2))}, r"gives shape \(60, 1\) on 60"),
+        ({"likelihood": own_likelihood(lambda f, y, extra: normal_noise(f, y, extra).sum())}, r"gives shape \(\) on 60"),
+        ({"likelihood": own_likelihood(functions=lambda f, extra: {"mean": f[:, 0]})}, "functions of the likelihood .own. gives"),
+        ({"likelihood": own_likelihood(functions=lambda f, extra: f[:, 0])}, r"gives shapes \(60,\) on 60 examples, expected"),
+        (
+            {"prior": own_prior(log_prob=lambda params, _: params["layer_0"]["bias"])},
+            r"prior \(own\) gives \(4,\), expected a scalar",
+        ),
+        ({"prior": own_prior(sample=lambda key, params: params["layer_0"])}, r"sample of the prior \(own\) gives shapes"),
+    ],
+)
+def test_own_parts_of_a_wrong_shape_are_refused(change, message):
+    parts = {"prior": own_prior(), "likelihood": own_likelihood(), "dataset": regression_data()}
+    assert posterior(models.mlp([4], 1), **parts).num_params == 21
+    with pytest.raises(ValueError, match=message):
+        posterior(models.mlp([4], 1), **(parts | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prior": 0.5}, r"expected a bayesnn Prior, as made by priors.gaussian\(0.5\); got 0.5"),
+        (
+            {"likelihood": likelihoods.categorical},
+            r"expected a bayesnn Likelihood, as made by likelihoods.categorical\(\); got <f",
+        ),
+        ({"dataset": (np.zeros((3, 2)), np.zeros(3))}, "expected a bayesnn Dataset, as made by data.load"),
+    ],
+)
+def test_parts_of_another_kind_are_refused(change, message):
+    parts = {"prior": priors.gaussian(), "likelihood": likelihoods.gaussian(), "dataset": regression_data()}
+    with pytest.raises(TypeError, match=message):
+        posterior(models.mlp([4], 1), **(parts | change))
+
+
+def count_data():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(90, 2))
+    y = rng.poisson(np.exp(1 + x[:, 0]))
+    return data.from_arrays(x[:80], y[:80], x[80:], y[80:], task="counts", name="visits")
+
+
+def test_counts_and_single_logits_have_densities_of_the_data_as_they_are():
+    counts = count_data()
+    p = make(likelihoods.poisson(), counts)
+    position = position_of(p)
+    rate = np.asarray(p.functions(position, counts.x_train)["mean"], np.float64)
+    expected = scipy.stats.poisson.logpmf(counts.y_train, rate).sum()
+    # 80 float32 terms of up to a hundred nats.
+    assert float(p.terms(position)[1]) == pytest.approx(expected, rel=1e-5)
+    np.testing.assert_array_equal(p.observed(), counts.y_test)
+    with pytest.raises(ValueError, match=r"\(Poisson\) is for counts, sines for regression"):
+        make(likelihoods.poisson(), regression_data())
+    two = make(likelihoods.bernoulli(), class_data(num_classes=2))
+    assert two.functions(position_of(two), two.dataset.x_test)["probability"].shape == (7, 2)
+
+
 def test_a_prior_without_variance_has_no_scales():
     p = make(likelihoods.gaussian(0.3), regression_data(), prior=priors.from_name("Cauchy"))
     assert p.prior_scales() is None
