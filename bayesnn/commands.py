@@ -88,16 +88,18 @@ def predict(folder: RunFolder, inputs: Path, output: Path, *, accept_changed_cod
     import numpy as np
 
     from bayesnn.load import LoadedRun
+    from bayesnn.npz import read_npz
 
     try:
-        with np.load(inputs, allow_pickle=False) as file:
-            arrays = dict(file)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{inputs} cannot be read as .npz: {error}") from None
+        arrays = read_npz(inputs)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
     if "x" not in arrays:
         raise UsageError(
             f"{inputs} must hold an array x [point, feature] in original units; it holds {', '.join(arrays) or 'none'}"
         )
+    if not output.parent.is_dir():  # before the work
+        raise UsageError(f"no folder {output.parent} to write {output.name} into; make it, or choose another --output")
     run = LoadedRun(folder)
     predicted: dict[str, Any] = run.predict(arrays["x"], accept_changed_code=accept_changed_code)
     with output.open("wb") as file:  # given a path, NumPy may write to another one

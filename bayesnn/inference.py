@@ -15,7 +15,7 @@ from bayesnn.build import build_method, describe_sampler
 from bayesnn.density import Linearised
 from bayesnn.draws import by_group
 from bayesnn.posteriors import Posterior
-from bayesnn.predict import predict
+from bayesnn.predict import predict, predict_draws
 from bayesnn.problem import Problem, network_problem
 from diagnostics.trees import make_tree
 
@@ -40,11 +40,18 @@ class Sampled:
 
     def predict(self, inputs: Any) -> dict[str, np.ndarray]:
         """Predict on new inputs, in original units; see `bayesnn.predict.predict`."""
+        return predict(self._network(), self.tree["posterior"].to_dataset(), inputs)
+
+    def predict_draws(self, inputs: Any) -> xr.Dataset:
+        """Predict on new inputs with every draw on its own; see `bayesnn.predict.predict_draws`."""
+        return predict_draws(self._network(), self.tree["posterior"].to_dataset(), inputs)
+
+    def _network(self) -> Posterior:
         if self.posterior is None:
             raise ValueError("a density without a network predicts nothing")
         if isinstance(self.run.state, Linearised):
             raise ValueError("these draws predict by the network linearised at the MAP estimate: make the inputs test data")
-        return predict(self.posterior, self.tree["posterior"].to_dataset(), inputs)
+        return self.posterior
 
 
 def sample(
@@ -74,12 +81,18 @@ def sample(
 
     Raises:
         UsageError: Settings that do not fit the problem.
+        TypeError: Neither a posterior nor a problem to sample.
         ValueError: Settings outside their range.
         samplers.SamplingError: A chain left the finite numbers.
     """
     import jax
 
     problem = network_problem(what) if isinstance(what, Posterior) else what
+    if not isinstance(problem, Problem):
+        raise TypeError(
+            "expected a posterior (bayesnn.posterior) or a problem (bayesnn.density_problem, bayesnn.numpyro_problem) to sample, "
+            f"got {what!r:.80}"
+        )
     config = c.RunConfig(
         sampler=sampler,
         chains=chains,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from bayesnn.shard import Commit, Shard
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from bayesnn.posteriors import Posterior
 
 
 @dataclass(frozen=True)
@@ -54,10 +57,24 @@ class LoadedRun:
             UsageError: Inputs of the wrong shape or not finite, a run without draws, one whose own code or data have changed, or
                 one that predicts by the linearised network.
         """
+        from bayesnn.predict import predict
+
+        return self._predict(predict, inputs, accept_changed_code)
+
+    def predict_draws(self, inputs: Any, *, accept_changed_code: bool = False) -> xr.Dataset:
+        """Predict on new inputs with every draw on its own, all held in memory; arguments and errors as of `predict`.
+
+        Returns:
+            `probability` (chain, draw, point, class), or `mean` and `scale` (chain, draw, point) in original units.
+        """
+        from bayesnn.predict import predict_draws
+
+        return self._predict(predict_draws, inputs, accept_changed_code)
+
+    def _predict[T](self, by: Callable[[Posterior, xr.Dataset, Any], T], inputs: Any, accept_changed_code: bool) -> T:
         import jax
 
         from bayesnn.build import build_posterior
-        from bayesnn.predict import predict
 
         if isinstance(self.config.sampler, Laplace) and self.config.sampler.linearised:
             raise UsageError(
@@ -72,7 +89,7 @@ class LoadedRun:
                     f"{self.config.data.name} has changed since this run began, and with it the units of inputs and targets: "
                     "restore it"
                 )
-            return predict(posterior, self.tree["posterior"].to_dataset(), inputs)
+            return by(posterior, self.tree["posterior"].to_dataset(), inputs)
 
 
 def load_run(path: str | Path) -> LoadedRun:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 
 from bayesnn.errors import UsageError
 from bayesnn.posteriors import Posterior
+from diagnostics.trees import FUNCTION_DIMS, SAMPLE_DIMS
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,23 +34,54 @@ def predict(posterior: Posterior, weights: xr.Dataset, inputs: Any) -> dict[str,
     Raises:
         UsageError: Inputs of the wrong shape or not finite.
     """
+    sums: dict[str, Any] = {}
+    for predicted in _by_block(posterior, weights, inputs):
+        block = {name: value.astype(np.float64) for name, value in predicted.items()}
+        if "scale" in block:
+            block["square"] = block["mean"] ** 2 + block.pop("scale") ** 2
+        for name, value in block.items():
+            sums[name] = sums.get(name, 0.0) + value.sum(axis=0)
+    mixture = {name: value / (weights.sizes["chain"] * weights.sizes["draw"]) for name, value in sums.items()}
+    if "square" in mixture:  # law of total variance
+        mixture["scale"] = np.sqrt(np.maximum(mixture.pop("square") - mixture["mean"] ** 2, 0))
+    return mixture
+
+
+def predict_draws(posterior: Posterior, weights: xr.Dataset, inputs: Any) -> xr.Dataset:
+    """Predict with every draw on its own: what a mixture hides, such as how far draws differ. Held in memory, whole.
+
+    Args:
+        posterior: Model, likelihood and units.
+        weights: Group `posterior` of a run's tree.
+        inputs: [point, feature], not standardised, in the units of the training data.
+
+    Returns:
+        As the group `functions` of a run's tree: `probability` (chain, draw, point, class), or `mean` and `scale` (chain, draw,
+        point) in original units.
+
+    Raises:
+        UsageError: Inputs of the wrong shape or not finite.
+    """
+    import xarray as xr
+
+    blocks = list(_by_block(posterior, weights, inputs))
+    sizes = tuple(weights.sizes[dim] for dim in SAMPLE_DIMS)
+    whole = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+    variables = {
+        name: ((*SAMPLE_DIMS, *FUNCTION_DIMS[name]), value.reshape(*sizes, *value.shape[1:])) for name, value in whole.items()
+    }
+    return xr.Dataset(variables, {dim: weights[dim] for dim in SAMPLE_DIMS})
+
+
+def _by_block(posterior: Posterior, weights: xr.Dataset, inputs: Any) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the predictions of some draws at a time, [draw, ...], chain by chain."""
     try:
         x = posterior.dataset.standardise(np.asarray(inputs))
     except ValueError as error:
         raise UsageError(str(error)) from None
     evaluate = jax.jit(lambda positions, x: jax.vmap(lambda position: posterior.functions(position, x))(positions))
-    num_chains, num_draws = weights.sizes["chain"], weights.sizes["draw"]
-    sums: dict[str, Any] = {}
-    for chain in range(num_chains):
-        for first in range(0, num_draws, DRAW_BLOCK):
+    for chain in range(weights.sizes["chain"]):
+        for first in range(0, weights.sizes["draw"], DRAW_BLOCK):
             block = weights.isel(chain=chain, draw=slice(first, first + DRAW_BLOCK))
             positions = posterior.unflatten({str(name): block[name].values for name in block.data_vars})
-            predicted = {name: np.asarray(value, np.float64) for name, value in evaluate(positions, x).items()}
-            if "scale" in predicted:
-                predicted["square"] = predicted["mean"] ** 2 + predicted.pop("scale") ** 2
-            for name, value in predicted.items():
-                sums[name] = sums.get(name, 0.0) + value.sum(axis=0)
-    mixture = {name: value / (num_chains * num_draws) for name, value in sums.items()}
-    if "square" in mixture:  # law of total variance
-        mixture["scale"] = np.sqrt(np.maximum(mixture.pop("square") - mixture["mean"] ** 2, 0))
-    return mixture
+            yield {name: np.asarray(value) for name, value in evaluate(positions, x).items()}

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from bayesnn.errors import UsageError
+from bayesnn.npz import read_npz
 
 
 def load_positions(path: Path, like: Any) -> Any:
@@ -26,10 +27,8 @@ def load_positions(path: Path, like: Any) -> Any:
     if not path.exists():
         raise UsageError(f"start: no file {path}; use 'prior', 'model', a file of weights (.npz or orbax), or a run folder")
     named = [(jax.tree_util.keystr(p, simple=True, separator="."), x) for p, x in jax.tree_util.tree_leaves_with_path(like)]
-    if (path / "config.json").exists():
-        found = _read_run(path, num_chains=named[0][1].shape[0])
-    else:
-        found = _read_npz(path) if path.suffix == ".npz" else _read_orbax(path)
+    is_run = (path / "config.json").exists()
+    found = _read_run(path, num_chains=named[0][1].shape[0]) if is_run else _read_weights(path)
     missing, unknown = [n for n, _ in named if n not in found], sorted(set(found) - {n for n, _ in named})
     if missing or unknown:
         raise UsageError(
@@ -55,12 +54,13 @@ def _read_run(path: Path, num_chains: int) -> dict[str, Any]:
     return {str(name): np.resize(x.values, (num_chains, *x.shape[1:])) for name, x in last.data_vars.items()}
 
 
-def _read_npz(path: Path) -> dict[str, Any]:
+def _read_weights(path: Path) -> dict[str, Any]:
+    if path.suffix != ".npz":
+        return _read_orbax(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"start: {path} cannot be read as .npz ({error})") from None
+        return read_npz(path)
+    except ValueError as error:
+        raise UsageError(f"start: {error}") from None
 
 
 def _read_orbax(path: Path) -> dict[str, Any]:

@@ -64,6 +64,10 @@ def standard_normal():
     return lambda position: -0.5 * jnp.sum(position["x"] ** 2), {"x": jnp.zeros(3)}
 
 
+def unsummed():
+    return lambda position: -0.5 * position["x"] ** 2, {"x": jnp.zeros(3)}
+
+
 def nowhere_finite():
     return lambda position: jnp.sum(jnp.log(-(position["x"] ** 2))), {"x": jnp.zeros(3)}
 

@@ -140,6 +140,7 @@ def test_a_part_of_the_wrong_type(part, refused_run, own, tmp_path):
     [
         ("nowhere_finite", "the log density or its gradient is not finite at the start of chains [0, 1]"),
         ("wrong_type", "must return (log density, start) or (NumPyro model, tuple of its arguments)"),
+        ("unsummed", "the log density gives (3,) at the start, expected a scalar: sum over all terms"),
         ("raising", "RuntimeError: no luck today"),
     ],
 )
@@ -219,9 +220,9 @@ def test_weights_to_start_from_that_do_not_fit(changes, message, refused_run, ow
     assert message in refused_run(own("wine"), "--start", tmp_path / "start.npz")
 
 
-@pytest.mark.parametrize("name", ["start.npz", "start"])
-def test_a_start_that_is_no_file_of_weights(name, refused_run, own, tmp_path):
-    (tmp_path / name).write_text("weights")
+@pytest.mark.parametrize(("name", "content"), [("start.npz", "weights"), ("start.npz", ""), ("start", "weights")])
+def test_a_start_that_is_no_file_of_weights(name, content, refused_run, own, tmp_path):
+    (tmp_path / name).write_text(content)
     assert "cannot be read as" in refused_run(own("wine"), "--start", tmp_path / name)
 
 

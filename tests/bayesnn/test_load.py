@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint.experimental.v1 as orbax
 import pytest
 import xarray as xr
 
 import bayesnn
+import samplers
 from bayesnn import data, inference
 from bayesnn.build import build_method, build_posterior, build_problem
 from bayesnn.config import HMC, Imported, WarmUp
@@ -79,6 +81,18 @@ def test_class_probabilities_are_the_mean_over_draws(finished, cli, tmp_path):
         np.testing.assert_array_equal(written["probability"], predicted)
 
 
+def test_every_draw_predicts_what_the_run_keeps_of_its_test_points(finished):
+    run = load_run(finished)
+    dataset = build_posterior(run.config).dataset
+    draws = run.predict_draws(dataset.original_inputs(dataset.x_test))
+    kept = run.tree["functions"]["probability"]
+    assert draws["probability"].dims == kept.dims
+    # Inputs go to original units and back in between, in float32.
+    np.testing.assert_allclose(draws["probability"], kept, atol=TOLERANCE)
+    mixture = run.predict(dataset.original_inputs(dataset.x_test))["probability"]
+    np.testing.assert_allclose(draws["probability"].mean(("chain", "draw")), mixture, atol=TOLERANCE)
+
+
 def raw_wine():
     from sklearn.datasets import load_wine
 
@@ -137,7 +151,7 @@ def test_changed_code_or_data_predict_nothing(tmp_path, cli, refused, own):
         ({"x": np.zeros(13)}, "inputs have shape (13,), expected (points, 13)"),
         ({"x": np.full((2, 13), np.nan)}, "inputs has 26 values that are NaN or infinite"),
         ({"x": np.array([["a"] * 13])}, "inputs has dtype <U1, expected numbers"),
-        ({"x": np.array([[None] * 13])}, "cannot be read as .npz"),
+        ({"x": np.array([[None] * 13])}, "cannot be read as an .npz file"),
     ],
     ids=["no x", "too few features", "one axis", "NaN", "text", "pickled"],
 )
@@ -148,9 +162,22 @@ def test_inputs_that_cannot_be_predicted(arrays, message, finished, refused, tmp
 
 
 def test_inputs_that_are_no_file(finished, refused, tmp_path):
-    assert "cannot be read as .npz" in refused("predict", finished, tmp_path / "x.npz")
-    (tmp_path / "x.npz").write_text("x")
-    assert "cannot be read as .npz" in refused("predict", finished, tmp_path / "x.npz")
+    path = tmp_path / "x.npz"
+    assert f"no file {path}" in refused("predict", finished, path)
+    np.savez(path, x=np.zeros((2, 13)))
+    whole = path.read_bytes()
+    with (tmp_path / "x.npy").open("wb") as file:
+        np.save(file, np.zeros((2, 13)))
+    single = (tmp_path / "x.npy").read_bytes()
+    for content in (b"x", b"", whole[: len(whole) // 2], single):
+        path.write_bytes(content)
+        assert f"{path} cannot be read as an .npz file of plain arrays" in refused("predict", finished, path)
+
+
+def test_predictions_that_cannot_be_written(finished, refused, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, 13)))
+    output = tmp_path / "nowhere" / "p.npz"
+    assert "to write p.npz into; make it" in refused("predict", finished, tmp_path / "x.npz", "--output", output)
 
 
 def test_a_density_predicts_nothing(tmp_path, cli, refused, own):
@@ -236,6 +263,12 @@ def test_sampling_in_memory_depends_on_its_key_alone():
     assert not first.tree["posterior"].equals(other.tree["posterior"])
     assert first.tree["functions"]["probability"].shape == (2, 5, 36, 3)
     assert first.predict(raw_wine()[:2])["probability"].shape == (2, 3)
+    assert first.predict_draws(raw_wine()[:2])["probability"].shape == (2, 5, 2, 3)
+
+
+def test_what_is_no_problem_is_not_sampled():
+    with pytest.raises(TypeError, match=r"expected a posterior .* to sample, got .Target"):
+        inference.sample(jax.random.key(0), samplers.from_logdensity(jnp.sum), HMC())
 
 
 def test_public_names_are_there():
