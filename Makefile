@@ -10,7 +10,7 @@ SYNC = $(BIN)/uv pip sync --quiet --require-hashes --strict --compile-bytecode -
 .PHONY: help demo test test-slow lint docs bench pins clean
 
 help:
-	@echo "make demo       sample a network's posterior, audit it, write the report (about three minutes)"
+	@echo "make demo       sample a network's posterior, audit it, write the report (80 s on two cores)"
 	@echo "make test       run the tests;  make test-slow: the long ones (kills, coverage, notebooks)"
 	@echo "make lint       ruff, mypy, import-linter"
 	@echo "make docs       build the documentation into docs/_build"

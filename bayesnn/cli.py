@@ -10,6 +10,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -76,6 +77,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    if words == ["--version"]:
+        print(f"bayesnn {metadata.version('bayesnn')}")
+        return 0
     names = {_typed(command): command for command in Command.__value__.__args__}
     if words and not words[0].startswith("-") and words[0] not in names:
         raise UsageError(f"unknown command {words[0]!r}{did_you_mean(words[0], names)}")

@@ -76,7 +76,8 @@ def as_model(model: AnyModel, inputs: Float[Array, "n ..."]) -> Model:
 def _from_pair(init: Callable[..., PyTree], apply: Callable[..., Array], inputs: Array) -> Model:
     params = init(jax.random.key(0), inputs)
     container = Container.of(params)
-    _refuse_impure(apply(params, inputs), apply(params, inputs), apply(params, inputs[:1]), [])
+    first = _outputs(lambda: apply(params, inputs), inputs)
+    _refuse_impure(first, apply(params, inputs), apply(params, inputs[:1]), [])
     return Model(
         lambda key, inputs: container.to_dict(init(key, inputs)),
         lambda params, inputs: apply(container.from_dict(params), inputs),
@@ -103,7 +104,7 @@ def _from_nnx(module: nnx.Module, make: Callable[..., nnx.Module] | None, inputs
 
     params = container.to_dict(weights)
     trial = merged(params)
-    first, second, alone = trial(inputs), trial(inputs), merged(params)(inputs[:1])
+    first, second, alone = _outputs(lambda: trial(inputs), inputs), trial(inputs), merged(params)(inputs[:1])
     _refuse_impure(first, second, alone, _changed(nnx.to_pure_dict(others), nnx.to_pure_dict(split(trial)[2])))
     return Model(init, lambda params, inputs: merged(params)(inputs), f"{type(module).__name__} (Flax NNX)")
 
@@ -129,6 +130,15 @@ def _from_linen(module: linen.Module, inputs: Array) -> Model:
         lambda params, inputs: cast(Array, module.apply({"params": container.from_dict(params), **others}, inputs)),
         f"{type(module).__name__} (Flax Linen)",
     )
+
+
+def _outputs(call: Callable[[], Array], inputs: Array) -> Array:
+    """Apply a network for the first time, saying to what where it fails."""
+    try:
+        return call()
+    except TypeError as error:  # with its traceback, which says where in the user's own code
+        message = f"the model cannot be applied to inputs of shape {inputs.shape}: {error}"
+        raise TypeError(message).with_traceback(error.__traceback__) from None
 
 
 def _changed(before: PyTree, after: PyTree) -> list[str]:
