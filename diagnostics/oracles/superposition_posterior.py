@@ -95,7 +95,8 @@ def basin_log_evidence(polygon: Polygon, precision: float, prior_scale: float) -
     "5+"    0.76      0.25      0.03 nats
     ======  ========  ========  =========
 
-    and than the leading order alone by 0.93, 0.29, 0.08 and 1.78, 0.59, 0.13 nats. At N = 300 both are off by nats.
+    and than the leading order alone by 0.93, 0.29, 0.08 and 1.78, 0.59, 0.13 nats. At N = 300 both are off by nats. That of "5-",
+    by tempered SMC, is heavier by 2.6 nats at N = 1000.
 
     Args:
         polygon: The kind of critical point.
