@@ -188,12 +188,13 @@ def distances_to(hmc: xr.DataTree, other: xr.DataTree, name: str = "method") -> 
     if not halves:
         raise ValueError("one chain of HMC has no floor; run two or more")
     method, parts = mixture(name, parts_of_run(other)), parts_of_run(hmc)
+    sizes = {len(half) for pair in halves for half in pair}
+    thinned = {size: parts_of_run(hmc, _as_many_as(hmc, size, other)) for size in sizes}
     found = []
     for pair in halves:
         for first, second in (pair, pair[::-1]):
-            thinned = parts_of_run(hmc, _as_many_as(hmc, len(second), other))
             half = mixture(HMC, parts, first)
-            others = method, mixture(HMC, parts, second), mixture(HMC, thinned, second)
+            others = method, mixture(HMC, parts, second), mixture(HMC, thinned[len(second)], second)
             found.append([total_variation(one, half) for one in others])
     return Distances(*(combined((1 / len(found), one) for one in column) for column in zip(*found, strict=True)))
 
