@@ -181,7 +181,7 @@ def _layer_row(name: str, group: str, row: xr.Dataset, rhats: Mapping[str, Vecto
         is_total=name == TOTAL,
         histogram=chart.markup(),
         num_scalars=f"{int(row['num_scalars']):,}",
-        shares=[(share(above), f"{share(mean)}, at most {share(most)}") for _, above, mean, most in _shares(row)],
+        shares=[(share(above), f"{share(mean)},\nat most {share(most)}") for _, above, mean, most in _shares(row)],
         inside=(_rhat(row["rhat_chainwise_median"]), _rhat(row["rhat_classic_median"])),
         ess_bulk=number(float(row["ess_bulk_median"])),
         ess_tail=number(float(row["ess_tail_median"])),
