@@ -36,7 +36,10 @@ def audit(folder: RunFolder, claims: Sequence[str] = ()) -> int:
     chosen = [_named(HEALTH, name, "claim") for name in claims or HEALTH]
     tree = read_tree(folder)
     findings = judge(tree, chosen)
-    print_findings(findings, str(folder.path))  # first: where the folder cannot be written, they are of use all the same
+    title = str(folder.path)
+    if folder.unfinished():
+        title += f": not complete, {tree['posterior'].sizes['draw']:,} of {folder.config.draws:,} draws a chain"
+    print_findings(findings, title)  # first: where the folder cannot be written, they are of use all the same
     write_findings(folder, findings)
     return 0 if overall(findings) == "pass" else 1
 

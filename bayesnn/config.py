@@ -283,7 +283,7 @@ def read(path: Path) -> RunConfig:
     try:
         return parse(data, str(path))
     except UsageError as error:
-        raise UsageError(f"{error}; if another version of bayesnn wrote it, manifest.json says which: use that one") from None
+        raise UsageError(f"{error} (if another version of bayesnn wrote it, use that one: manifest.json says which)") from None
 
 
 UNIONS: dict[str, tuple[type[Frozen], ...]] = {

@@ -56,8 +56,8 @@ class Meter:
         if lost.any():
             where = ", ".join(f"chain {chain[i]} at step {first[i]}" for i in np.flatnonzero(lost))
             self.reporter.note(
-                f"left the finite numbers: {where}. The run goes on and will fail its audit: lower the step size, or start from "
-                "a MAP estimate (--start map), in a new run"
+                f"left the finite numbers: {where}. The run goes on and will fail its audit: lower the step size or the "
+                "learning rate, or start from a MAP estimate (--start map), in a new run"
             )
         self.is_lost |= lost
 

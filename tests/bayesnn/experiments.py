@@ -142,6 +142,10 @@ def dropout():
     return LinenWithDropout()
 
 
+def too_few_inputs():
+    return lambda rngs: nnx.Linear(12, 3, rngs=rngs)
+
+
 def too_narrow():
     return lambda key, inputs: {"w": jnp.zeros((13, 2))}, lambda params, inputs: inputs @ params["w"]
 

@@ -115,6 +115,7 @@ def test_settings_that_do_not_fit_the_problem(flags, message, refused_run, own):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
+        ("too_few_inputs", "the model cannot be applied to inputs of shape (4, 13): "),
         ("too_narrow", "have shape (142, 2), but the likelihood (categorical) needs (142, 3)"),
         ("batch_norm", "switch to evaluation mode"),
         ("dropout", "switch to evaluation mode"),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 import subprocess
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -160,6 +163,16 @@ def test_another_sampler_comes_with_settings_of_its_own(cli, refused, own, monke
     assert asked[0].sampler == c.SGLD(batch_size=7)
     assert "--sampler.max-num-doublings" in cli("run", own("wine"), "--sampler", "nuts", "--help").out
     assert "unknown sampler 'nust'; did you mean 'nuts'?" in refused("run", own("wine"), "--sampler", "nust")
+
+
+def test_the_version_is_that_of_the_package(cli):
+    assert cli("--version").out == f"bayesnn {metadata.version('bayesnn')}\n"
+
+
+def test_an_audit_says_of_a_run_that_it_is_not_complete(cli, halfway_copy, finished, tmp_path):
+    title = " ".join(cli("audit", halfway_copy).out.split())  # however it was wrapped
+    assert re.search(r"wine: not complete, \d+ of 40 draws a chain", title)
+    assert "not complete" not in cli("audit", shutil.copytree(finished, tmp_path / "whole")).out
 
 
 def test_the_traceback_of_a_mistake_is_for_those_who_ask(cli):
