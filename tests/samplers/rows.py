@@ -14,11 +14,13 @@ import optax
 from samplers import (
     Batch,
     Kernel,
+    Sampler,
     Target,
     Tempering,
     adjusted_mclmc,
     barker,
     control_from_start,
+    cross_chain_adaptation,
     cyclical,
     dynamic_hmc,
     ghmc,
@@ -28,6 +30,7 @@ from samplers import (
     mclmc,
     mclmc_adaptation,
     minibatch,
+    nested_sampling,
     nuts,
     optimise,
     pad_batch,
@@ -37,6 +40,7 @@ from samplers import (
     sgld,
     sgnht,
     skip_exploration,
+    tempered_smc,
     window_adaptation,
 )
 
@@ -48,38 +52,53 @@ def halve_step_size(tuning: Any) -> Any:
     return tuning._replace(step_size=tuning.step_size / 2)
 
 
+def halve_temperature(tuning: Any) -> Any:
+    return tuning._replace(tempering=tuning.tempering._replace(temperature=tuning.tempering.temperature / 2))
+
+
 @dataclasses.dataclass(frozen=True)
 class Row:
     """A sampler and what it promises.
 
     Attributes:
-        make: (target, step size, tempering) -> kernel.
+        make: (target, step size, tempering) -> kernel, or sampler of all chains.
         is_exact: Its stationary law is the target, whatever the step size.
         step_size: At which it moves well on the contract's target.
         step_size_at: The same on a target whose smallest scale is given.
         num_gradients: Cost of a step in full-data gradients; None where it varies.
         nan: Fields of Info that are always NaN.
-        caches_density: Its state holds densities, which belong to the temperature that made them.
+        num_hidden: Hidden units of the network that it samples in the contract.
+        num_particles: Of each chain, where a chain is a system of particles.
+        learns_together: It is a sampler of all chains, which learn from each other.
         has_whole_data: It sees all data at every step, and so can share them between devices.
         thin: Steps for a draw in tests of its stationary law: one for trajectories, more for random walks.
         is_random: Its draws depend on the key.
         change: A change of the tuning that changes the draws.
     """
 
-    make: Callable[[Target, float, Tempering], Kernel]
+    make: Callable[[Target, float, Tempering], Kernel | Sampler]
     is_exact: bool = False
     step_size: float = 1e-2
     step_size_at: Callable[[float], float] = lambda scale: scale
     num_gradients: float | None = 1.0
     nan: frozenset[str] = NO_METROPOLIS
-    caches_density: bool = False
+    num_hidden: int = 64
+    num_particles: int | None = None
+    learns_together: bool = False
     has_whole_data: bool = True
     thin: int = 1
     is_random: bool = True
     change: Callable[[Any], Any] = halve_step_size
 
-    def kernel(self, target: Target, step_size: float | None = None, tempering: Tempering | None = None) -> Kernel:
+    def kernel(self, target: Target, step_size: float | None = None, tempering: Tempering | None = None) -> Any:
         return self.make(target, step_size or self.step_size, tempering or Tempering.at())
+
+    def positions(self, num_chains: int, dtype: Any = jnp.float32) -> Any:
+        """Starts of the contract's network."""
+        if self.num_particles is None:
+            return network_positions(num_chains, dtype, self.num_hidden)
+        together = network_positions(num_chains * self.num_particles, dtype, self.num_hidden)
+        return jax.tree.map(lambda x: x.reshape(num_chains, self.num_particles, *x.shape[1:]), together)
 
 
 def make_hmc(target: Target, step_size: float, tempering: Tempering) -> Kernel:
@@ -138,77 +157,101 @@ def make_controlled_sgld(target: Target, step_size: float, tempering: Tempering)
     return control_from_start(lambda t: sgld(t, step_size=step_size, batch_size=8, tempering=tempering), target)
 
 
-NUM_STEPS = 24  # of the warm-ups: enough for a window of the metric
+def make_particles(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    # A share near 1, so that the last stage is none of the contract's; resampled at every stage.
+    moves = make_mala(target, step_size, tempering)
+    return tempered_smc(moves, target, num_moves=2, conditional_ess=0.99, resample_below=1.0)
+
+
+def make_nested(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    return nested_sampling(target, num_moves=2, num_deaths=2, tempering=tempering)
+
+
+def make_cross_chain(make: Any, metric: Any) -> Callable[[Target, float, Tempering], Kernel | Sampler]:
+    return lambda *args: cross_chain_adaptation(make(*args), num_steps=WARM_UP, metric=metric).kernel
+
+
+WARM_UP = 24  # steps: enough for a window of the metric
 # Made once: a new optax transformation is a new program.
 ADAM, SGD = optax.adam(1e-2), optax.sgd(1e-2)
 
 ROWS = {
-    "hmc": Row(make_hmc, is_exact=True, step_size=0.1, num_gradients=None, nan=frozenset(), caches_density=True),
+    "hmc": Row(make_hmc, is_exact=True, step_size=0.1, num_gradients=None, nan=frozenset()),
     "nuts": Row(
         make_nuts,
         is_exact=True,
         step_size=0.1,
         num_gradients=None,
         nan=frozenset({"energy_error", "kinetic_temperature"}),
-        caches_density=True,
     ),
     "hmc warm-up": Row(
-        lambda *args: window_adaptation(make_hmc(*args), num_steps=NUM_STEPS).kernel,
+        lambda *args: window_adaptation(make_hmc(*args), num_steps=WARM_UP).kernel,
         step_size=0.1,
         num_gradients=None,
         nan=frozenset(),
-        caches_density=True,
     ),
     "nuts warm-up": Row(
-        lambda *args: window_adaptation(make_nuts(*args), num_steps=NUM_STEPS).kernel,
+        lambda *args: window_adaptation(make_nuts(*args), num_steps=WARM_UP).kernel,
         step_size=0.1,
         num_gradients=None,
         nan=frozenset({"energy_error", "kinetic_temperature"}),
-        caches_density=True,
     ),
-    "mala": Row(make_mala, is_exact=True, step_size=0.1, nan=frozenset(), caches_density=True, thin=10),
+    "mala": Row(make_mala, is_exact=True, step_size=0.1, nan=frozenset(), thin=10),
     "barker": Row(
         make_barker,
         is_exact=True,
         step_size=0.1,
         nan=frozenset({"energy", "energy_error", "kinetic_temperature"}),
-        caches_density=True,
         thin=10,
     ),
-    "ghmc": Row(make_ghmc, is_exact=True, step_size=0.1, nan=frozenset(), caches_density=True, thin=10),
-    "dynamic hmc": Row(make_dynamic_hmc, is_exact=True, step_size=0.1, num_gradients=None, nan=frozenset(), caches_density=True),
+    "ghmc": Row(make_ghmc, is_exact=True, step_size=0.1, nan=frozenset(), thin=10),
+    "dynamic hmc": Row(make_dynamic_hmc, is_exact=True, step_size=0.1, num_gradients=None, nan=frozenset()),
     "adjusted mclmc": Row(
         make_adjusted_mclmc,
         is_exact=True,
         step_size=0.5,
         num_gradients=None,
         nan=frozenset({"energy", "kinetic_temperature"}),
-        caches_density=True,
         thin=4,
     ),
-    "parallel tempering": Row(
-        make_ladder, is_exact=True, step_size=0.1, num_gradients=None, nan=frozenset(), caches_density=True
-    ),
+    "parallel tempering": Row(make_ladder, is_exact=True, step_size=0.1, num_gradients=None, nan=frozenset()),
     "parallel tempering warm-up": Row(
-        lambda target, *args: ladder_adaptation(make_ladder(target, *args), target, num_steps=NUM_STEPS).kernel,
+        lambda target, *args: ladder_adaptation(make_ladder(target, *args), target, num_steps=WARM_UP).kernel,
         step_size=0.1,
         num_gradients=None,
         nan=frozenset(),
-        caches_density=True,
+    ),
+    "hmc, cross-chain warm-up": Row(
+        make_cross_chain(make_hmc, "diagonal"), step_size=0.1, num_gradients=None, nan=frozenset(), learns_together=True
+    ),
+    "dynamic hmc, cross-chain warm-up": Row(
+        make_cross_chain(make_dynamic_hmc, "identity"), step_size=0.1, num_gradients=None, nan=frozenset(), learns_together=True
+    ),
+    "tempered smc": Row(
+        make_particles,
+        num_gradients=16 * (2 + 1),  # of every particle a gradient a move, and one to start
+        nan=NO_METROPOLIS - {"acceptance_rate"},
+        num_particles=16,
+    ),
+    "nested sampling": Row(
+        make_nested,
+        num_gradients=None,
+        nan=NO_METROPOLIS - {"acceptance_rate"},
+        num_hidden=52,
+        num_particles=400,  # well above 260 scalars and 2 deaths, for a covariance that is far from singular
+        change=halve_temperature,
     ),
     "mclmc": Row(
         make_mclmc,
         step_size=0.5,
         num_gradients=2.0,
         nan=frozenset({"acceptance_rate", "energy", "kinetic_temperature"}),
-        caches_density=True,
     ),
     "mclmc warm-up": Row(
-        lambda *args: mclmc_adaptation(make_mclmc(*args), num_steps=NUM_STEPS).kernel,
+        lambda *args: mclmc_adaptation(make_mclmc(*args), num_steps=WARM_UP).kernel,
         step_size=0.5,
         num_gradients=2.0,
         nan=frozenset({"acceptance_rate", "energy", "kinetic_temperature"}),
-        caches_density=True,
     ),
     "sghmc": Row(make_sghmc, step_size=0.1, nan=NO_METROPOLIS - {"kinetic_temperature"}),
     "sgnht": Row(make_sgnht, step_size=0.1, nan=NO_METROPOLIS - {"kinetic_temperature"}),

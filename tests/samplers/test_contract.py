@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samplers import Info, Tempering, load_run, make_mesh, moments, rmsprop, sample, save_run, sgld, start
+from samplers import Chains, Info, Tempering, load_run, make_mesh, moments, rmsprop, sample, save_run, sgld, start
+from samplers.mesh import BY_CHAIN, EVERYWHERE, batch_spec, over_mesh
 from tests.samplers.rows import NETWORK, QUICK, ROWS, TRACES, network_batch, network_positions
 
 KEY = jax.random.key(3)
@@ -24,9 +27,12 @@ def params(rows, slow_rows=()):
     return [pytest.param(row, id=name, marks=slow if name in slow_rows else ()) for name, row in rows.items()]
 
 
+# Chains that learn from each other are others when they are alone.
+on_their_own = {name: row for name, row in ROWS.items() if not row.learns_together}
 whole_data = {name: row for name, row in ROWS.items() if row.has_whole_data}
 every_row = pytest.mark.parametrize("row", params(ROWS))
 every_layout = pytest.mark.parametrize("row", params(ROWS, ROWS.keys() - QUICK))
+every_layout_of_chains = pytest.mark.parametrize("row", params(on_their_own, ROWS.keys() - QUICK))
 every_layout_of_data = pytest.mark.parametrize("row", params(whole_data, ROWS.keys() - QUICK))
 
 
@@ -42,7 +48,7 @@ def on_devices(num_devices, data=1):
 
 
 def run_network(row, *, key=KEY, num_steps=NUM_STEPS, mesh=None, **options):
-    kernel, positions, mesh = row.kernel(NETWORK, tempering=TEMPERING), network_positions(NUM_CHAINS), mesh or on_devices(1)
+    kernel, positions, mesh = row.kernel(NETWORK, tempering=TEMPERING), row.positions(NUM_CHAINS), mesh or on_devices(1)
     return sample(key, kernel, positions, network_batch(), num_steps=num_steps, fold=FOLD, mesh=mesh, **options)
 
 
@@ -91,18 +97,31 @@ def types(tree):
     return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), tree)
 
 
+def bare(row, dtype=jnp.float32):
+    """`init` and `step` of a row outside of a run, its tuning, and a start: of one chain, or of two that learn together."""
+    kernel, positions = row.kernel(NETWORK), row.positions(2, dtype)
+    if not row.learns_together:
+        return kernel.init, kernel.step, kernel.initial_tuning, chains(positions, 0)
+
+    def on_device(function, *last):
+        specs = (BY_CHAIN, BY_CHAIN, batch_spec(), EVERYWHERE, *last)
+        return over_mesh(functools.partial(function, Chains(2, 1)), on_devices(1), specs, BY_CHAIN)
+
+    return on_device(kernel.init), on_device(kernel.step, EVERYWHERE), kernel.initial_tuning, positions
+
+
 @every_row
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])  # cached functions that hold a float64 array would fail next
 def test_step_keeps_the_types_of_the_state(row, dtype):
     with jax.enable_x64(dtype == jnp.float64):
-        kernel, batch = row.kernel(NETWORK), network_batch(dtype)
-        position = chains(network_positions(1, dtype), 0)
-        state = jax.eval_shape(kernel.init, KEY, position, batch, kernel.initial_tuning)
-        after, info = jax.eval_shape(kernel.step, KEY, state, batch, kernel.initial_tuning, jnp.int32(0))
+        (init, step, tuning, position), batch = bare(row, dtype), network_batch(dtype)
+        key = jax.random.split(KEY) if row.learns_together else KEY
+        state = jax.eval_shape(init, key, position, batch, tuning)
+        after, info = jax.eval_shape(step, key, state, batch, tuning, jnp.int32(0))
     assert types(after) == types(state)
     assert types(state.position) == types(jax.eval_shape(lambda: position))
     assert type(info) is Info
-    assert [x.shape for x in info] == [()] * len(info)
+    assert [x.shape for x in info] == [key.shape] * len(info)
     assert [x.dtype for x in info[-2:]] == [jnp.bool, jnp.bool]
 
 
@@ -134,9 +153,9 @@ def test_devices_change_no_bit_of_a_tiny_position():
     assert_same_bits(run(on_devices(8)), run(on_devices(1)))
 
 
-@every_layout
+@every_layout_of_chains
 def test_chains_beside_it_change_no_bit_of_a_chain(row, reference):
-    positions = chains(network_positions(NUM_CHAINS), slice(4, 5))
+    positions = chains(row.positions(NUM_CHAINS), slice(4, 5))
     alone = sample(
         KEY,
         row.kernel(NETWORK, tempering=TEMPERING),
@@ -170,7 +189,7 @@ def test_devices_that_share_the_data_change_no_bit(row, num_devices, data, refer
 @every_layout
 def test_runs_in_double_precision(row):
     def one_step(dtype):
-        kernel, positions, batch = row.kernel(NETWORK), network_positions(2, dtype), network_batch(dtype)
+        kernel, positions, batch = row.kernel(NETWORK), row.positions(2, dtype), network_batch(dtype)
         return sample(KEY, kernel, positions, batch, num_steps=1, mesh=on_devices(1)).draws
 
     with jax.enable_x64(True):
@@ -193,7 +212,7 @@ def test_vmapped_chains_agree_to_rounding(row, reference):
 def test_resumed_from_disk_nothing_differs(row, tmp_path, reference):
     first = run_network(row, num_steps=2)
     save_run(tmp_path / "run", first.run)
-    kernel, positions, batch = row.kernel(NETWORK, tempering=TEMPERING), network_positions(NUM_CHAINS), network_batch()
+    kernel, positions, batch = row.kernel(NETWORK, tempering=TEMPERING), row.positions(NUM_CHAINS), network_batch()
     like = jax.eval_shape(lambda: start(KEY, kernel, positions, batch, fold=FOLD, mesh=on_devices(1)))
     read = load_run(tmp_path / "run", like)
     assert_same_bits(read, first.run)
@@ -220,11 +239,12 @@ def test_key_decides(row, reference):
     assert differ(other.draws, again.draws) == row.is_random
 
 
-@every_row
+# JAX takes a loop over the keys of several chains for one that uses a key again: of chains that learn together, the kernel that
+# they give their keys to has a row of its own.
+@pytest.mark.parametrize("row", params(on_their_own))
 def test_uses_each_key_once(row):
-    kernel, batch, position = row.kernel(NETWORK), network_batch(), chains(network_positions(1), 0)
-    tuning = kernel.initial_tuning
+    (init, step, tuning, position), batch = bare(row), network_batch()
     init_key, step_key = jax.random.split(KEY)
     with jax.debug_key_reuse(True):
-        state = kernel.init(init_key, position, batch, tuning)
-        kernel.step(step_key, state, batch, tuning, jnp.int32(0))
+        state = init(init_key, position, batch, tuning)
+        step(step_key, state, batch, tuning, jnp.int32(0))

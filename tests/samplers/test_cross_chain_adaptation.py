@@ -21,16 +21,13 @@ from samplers import (
     dynamic_hmc,
     finish,
     hmc,
-    load_run,
     make_mesh,
     nuts,
     sample,
-    save_run,
-    start,
 )
 from samplers.mesh import over_mesh
 from tests.samplers.analytic import assert_covariance, assert_law, correlated, flat, gaussian, student
-from tests.samplers.rows import NETWORK, TRACES, network_batch, network_positions
+from tests.samplers.rows import NETWORK, ROWS, WARM_UP, network_batch, network_positions
 
 # The package has a function of this name.
 adaptation = importlib.import_module("samplers.cross_chain_adaptation")
@@ -186,76 +183,32 @@ def test_draws_after_it_follow_the_law(make, known):
     assert_law(draw(kernel, run, known, num_steps=1000).draws, known)
 
 
-ROWS = {
-    "hmc": lambda: (hmc(NETWORK, step_size=0.1, trajectory_length=0.3), "diagonal"),
-    "dynamic hmc": lambda: (dynamic_hmc(NETWORK, step_size=0.1, trajectory_length=0.3), "identity"),
-}
-FEW, WINDOWED = 9, 30  # 9 chains divide over none of 2, 4 and 8 devices; 30 steps have a window, which ends at step 27
-
-
-def run_network(name, *, num_steps=WINDOWED, num_devices=1, data=1, num_chains=FEW, **options):
-    kernel, metric = ROWS[name]()
-    warmup = cross_chain_adaptation(kernel, num_steps=WINDOWED, metric=metric).kernel
-    mesh = make_mesh(num_chains, data=data, devices=jax.devices()[:num_devices])
-    return sample(KEY, warmup, network_positions(num_chains), network_batch(), num_steps=num_steps, mesh=mesh, **options)
-
-
-@pytest.fixture(scope="module")
-def reference():
-    return {name: run_network(name) for name in ROWS}
-
-
-def assert_same_bits(one, other):
-    one, other = (jax.tree.map(lambda x: x if isinstance(x, np.ndarray) else np.asarray(x), tree) for tree in (one, other))
-    jax.tree.map(np.testing.assert_array_equal, one, other)
-
-
-by_row = pytest.mark.parametrize("name", ROWS)
+by_row = pytest.mark.parametrize("row", [row for row in ROWS.values() if row.learns_together], ids=["hmc", "dynamic hmc"])
 
 
 @by_row
-@pytest.mark.parametrize(("num_devices", "data"), [(8, 1), pytest.param(4, 2, marks=pytest.mark.slow)])
-def test_devices_change_no_bit(name, num_devices, data, reference):
-    result, expected = run_network(name, num_devices=num_devices, data=data), reference[name]
-    assert_same_bits((result.draws, result.info, result.run.state), (expected.draws, expected.info, expected.run.state))
+def test_a_whole_warm_up_has_the_same_bits_on_other_devices(row):
+    """The contract's few steps end before the window of the metric does."""
+
+    def run(num_devices):
+        # 9 chains divide over none of 8 devices.
+        options = {"num_steps": WARM_UP, "mesh": make_mesh(9, devices=jax.devices()[:num_devices])}
+        return sample(KEY, row.kernel(NETWORK), row.positions(9), network_batch(), **options)
+
+    one, eight = run(1), run(8)
+    jax.tree.map(np.testing.assert_array_equal, (one.draws, one.info, one.run.state), (eight.draws, eight.info, eight.run.state))
+    # And every chain has learned the same.
+    jax.tree.map(lambda x: np.testing.assert_array_equal(x, np.broadcast_to(x[0], x.shape)), one.run.state.learned)
 
 
-@by_row
-def test_all_chains_learn_the_same(name, reference):
-    jax.tree.map(lambda x: np.testing.assert_array_equal(x, np.broadcast_to(x[0], x.shape)), reference[name].run.state.learned)
-
-
-@by_row
-def test_resumed_from_disk_nothing_differs(name, tmp_path, reference):
-    first = run_network(name, num_steps=12)  # in the middle of the window
-    save_run(tmp_path / "run", first.run)
-    kernel, metric = ROWS[name]()
-    warmup = cross_chain_adaptation(kernel, num_steps=WINDOWED, metric=metric).kernel
-    mesh = make_mesh(FEW, devices=jax.devices()[:1])
-    like = jax.eval_shape(lambda: start(KEY, warmup, network_positions(FEW), network_batch(), mesh=mesh))
-    second = run_network(name, num_steps=WINDOWED - 12, run=load_run(tmp_path / "run", like))
-    draws = jax.tree.map(lambda x, y: np.concatenate([x, y], axis=1), first.draws, second.draws)
-    assert_same_bits((draws, second.run.state), (reference[name].draws, reference[name].run.state))
-
-
-@by_row
-def test_compiles_once(name, reference):
-    num_traces = len(TRACES)
-    run_network(name, num_steps=5)
-    run_network(name, num_steps=3, run=reference[name].run)
-    assert len(TRACES) == num_traces
-
-
-@by_row
-def test_runs_in_double_precision(name):
-    kernel, metric = ROWS[name]()
+def test_hands_over_the_types_that_it_began_with_in_double_precision():
+    """So that the program that runs with the first tuning takes the one that was found."""
     with jax.enable_x64(True):
-        warmup = cross_chain_adaptation(kernel, num_steps=WINDOWED, metric=metric)
+        kernel = hmc(NETWORK, step_size=0.1, trajectory_length=0.3)
+        warmup = cross_chain_adaptation(kernel, num_steps=WARM_UP, metric="diagonal")
         positions, batch = network_positions(2, jnp.float64), network_batch(jnp.float64)
-        result = sample(KEY, warmup.kernel, positions, batch, num_steps=WINDOWED, mesh=make_mesh(2, devices=jax.devices()[:1]))
-        tuning = finish(warmup, result.run).tuning
-    assert all(x.dtype == np.float64 and np.isfinite(x).all() for x in jax.tree.leaves(result.draws))
-    # The same program takes the tuning that it gave.
+        run = sample(KEY, warmup.kernel, positions, batch, num_steps=WARM_UP, save=None, mesh=make_mesh(2)).run
+        tuning = finish(warmup, run).tuning
     assert [x.dtype for x in jax.tree.leaves(tuning)] == [x.dtype for x in jax.tree.leaves(kernel.initial_tuning)]
 
 

@@ -14,14 +14,10 @@ from samplers import (
     Save,
     Target,
     Tempering,
-    load_run,
     log_density_terms,
-    make_mesh,
     nested_evidence,
     nested_sampling,
     sample,
-    save_run,
-    start,
 )
 from samplers.nested_sampling import Points, _slice
 from tests.samplers.known_evidence import BATCH, COVARIANCE, LOG_EVIDENCE, MEAN, TARGET, assert_covers, prior_draws
@@ -189,36 +185,6 @@ def test_once_done_nobody_dies(finished):
     expected = finished.run.state._replace(num_live=np.zeros_like(finished.run.state.num_live))
     for x, y in zip(jax.tree.leaves(after.run.state), jax.tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(x, y)
-
-
-def test_resumed_from_disk_and_on_other_devices_nothing_differs(tmp_path):
-    kernel, positions = nested_sampling(TARGET, num_moves=3, num_deaths=2), prior_draws(1, 3, 12)
-
-    def run(num_steps, num_devices=1, **options):
-        mesh = make_mesh(3, devices=jax.devices()[:num_devices])
-        return run_nested(kernel, num_steps=num_steps, positions=positions, mesh=mesh, until=None, **options).run
-
-    whole, first = run(6), run(2)
-    save_run(tmp_path / "run", first)
-    like = jax.eval_shape(
-        lambda: start(jax.random.key(0), kernel, positions, BATCH, mesh=make_mesh(3, devices=jax.devices()[:1]))
-    )
-    for other in (run(4, run=load_run(tmp_path / "run", like)), run(6, num_devices=2)):
-        for x, y in zip(jax.tree.leaves(other.state), jax.tree.leaves(whole.state), strict=True):
-            np.testing.assert_array_equal(x, y)
-
-
-def test_runs_in_double_precision_and_uses_each_key_once():
-    kernel, position = ONE_BY_ONE, prior_draws(1, 8)
-    init_key, step_key = jax.random.split(jax.random.key(0))
-    with jax.debug_key_reuse(True):
-        state = kernel.init(init_key, position, BATCH, kernel.initial_tuning)
-        after, _ = kernel.step(step_key, state, BATCH, kernel.initial_tuning, jnp.int32(0))
-    assert jax.tree.map(jnp.result_type, after) == jax.tree.map(jnp.result_type, state)
-    with jax.enable_x64(True):
-        batch = jax.tree.map(lambda x: x.astype(jnp.float64), BATCH)
-        double = run_nested(kernel, positions=position[None].astype(jnp.float64), batch=batch, num_steps=2).run.state
-    assert double.position.dtype == double.log_evidence.dtype == np.float64
 
 
 def test_temperatures_multiply_the_densities():

@@ -14,15 +14,11 @@ from samplers import (
     Save,
     Target,
     hmc,
-    load_run,
-    make_mesh,
     mala,
     mean_evidence,
     sample,
-    save_run,
     sghmc,
     sgld,
-    start,
     tempered_smc,
 )
 from samplers.tempered_smc import ParticleState, _variances_of_other_half, next_beta
@@ -132,36 +128,6 @@ def test_a_stage_counts_its_gradients():
     info = run_systems(num_systems=1, num_steps=2).info
     # 5 moves of 1 gradient, and 1 to start, of each particle.
     np.testing.assert_array_equal(info.num_gradients, [[6 * NUM_PARTICLES] * 2])
-
-
-def test_resumed_from_disk_and_on_other_devices_nothing_differs(tmp_path):
-    kernel = tempered_smc(MALA, TARGET)
-    positions = prior_draws(1, 3, 10)
-    devices = jax.devices()
-
-    def run(num_steps, num_devices=1, **options):
-        mesh = make_mesh(3, devices=devices[:num_devices])
-        return run_systems(kernel, num_steps=num_steps, positions=positions, mesh=mesh, until=None, **options).run
-
-    whole, first = run(6), run(2)
-    save_run(tmp_path / "run", first)
-    like = jax.eval_shape(lambda: start(jax.random.key(0), kernel, positions, BATCH, mesh=make_mesh(3, devices=devices[:1])))
-    for other in (run(4, run=load_run(tmp_path / "run", like)), run(6, num_devices=2)):
-        for x, y in zip(jax.tree.leaves(other.state), jax.tree.leaves(whole.state), strict=True):
-            np.testing.assert_array_equal(x, y)
-
-
-def test_runs_in_double_precision_and_uses_each_key_once():
-    kernel, position = tempered_smc(MALA, TARGET), prior_draws(1, 4)
-    init_key, step_key = jax.random.split(jax.random.key(0))
-    with jax.debug_key_reuse(True):
-        state = kernel.init(init_key, position, BATCH, kernel.initial_tuning)
-        after, _ = kernel.step(step_key, state, BATCH, kernel.initial_tuning, jnp.int32(0))
-    assert jax.tree.map(jnp.result_type, after) == jax.tree.map(jnp.result_type, state)
-    with jax.enable_x64(True):
-        batch = jax.tree.map(lambda x: x.astype(jnp.float64), BATCH)
-        double = run_systems(kernel, positions=position[None].astype(jnp.float64), num_steps=2, target_batch=batch).run.state
-    assert double.position.dtype == double.log_evidence.dtype == np.float64
 
 
 @pytest.mark.parametrize("bad", [{"conditional_ess": 1.0}, {"conditional_ess": 0.0}, {"num_moves": 0}, {"resample_below": 2.0}])
