@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import scipy.special
 import scipy.stats
@@ -12,6 +13,7 @@ from flax import linen, nnx
 
 import samplers
 from bayesnn import data, likelihoods, models, priors
+from bayesnn.methods import laplace
 from bayesnn.posteriors import posterior
 from samplers import Tempering
 
@@ -331,6 +333,12 @@ def test_counts_and_single_logits_have_densities_of_the_data_as_they_are():
         make(likelihoods.poisson(), regression_data())
     two = make(likelihoods.bernoulli(), class_data(num_classes=2))
     assert two.functions(position_of(two), two.dataset.x_test)["probability"].shape == (7, 2)
+
+
+def test_no_curvature_of_counts_is_made_up():
+    p = make(likelihoods.poisson(), count_data())
+    with pytest.raises(ValueError, match="not of counts: use swag or mean-field-vi"):
+        laplace(samplers.optimise(p.target, optax.adam(0.1)), p, num_steps=1)
 
 
 def test_a_prior_without_variance_has_no_scales():
