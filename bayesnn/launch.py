@@ -57,7 +57,10 @@ def run(
     if not distributed.on_first(path.exists):  # one answer for all processes: the first may be about to make it
         prepare()
         try:
-            return exit_status(sample_into(path, experiment, config))
+            state = sample_into(path, experiment, config)
+            if state == "complete":
+                console().print(f"{path} is complete; judge it with: bayesnn audit {path}", markup=False, soft_wrap=True)
+            return exit_status(state)
         except FolderExistsError:  # another job was quicker
             pass
     if not (resume_if_exists or add_chains):

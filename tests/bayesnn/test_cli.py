@@ -169,6 +169,11 @@ def test_the_version_is_that_of_the_package(cli):
     assert cli("--version").out == f"bayesnn {metadata.version('bayesnn')}\n"
 
 
+def test_a_complete_run_says_what_to_do_next(cli, own, tmp_path):
+    out = cli("run", own("wine"), "--runs", tmp_path, "--draws", "2", "--warmup.steps", "2").out
+    assert out.endswith(f"{tmp_path}/wine is complete; judge it with: bayesnn audit {tmp_path}/wine\n")
+
+
 def test_an_audit_says_of_a_run_that_it_is_not_complete(cli, halfway_copy, finished, tmp_path):
     title = " ".join(cli("audit", halfway_copy).out.split())  # however it was wrapped
     assert re.search(r"wine: not complete, \d+ of 40 draws a chain", title)
