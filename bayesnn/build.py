@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 import samplers
 from bayesnn import config as c
@@ -100,8 +101,12 @@ def describe_sampler(settings: c.Sampler) -> dict[str, str]:
     return {"sampler": name, "kind": KINDS[settings.kind]}
 
 
-def build_problem(config: c.RunConfig) -> Problem:
+def build_problem(config: c.RunConfig, mesh: Mesh | None = None) -> Problem:
     """Build what a configuration says is sampled.
+
+    Args:
+        config: The configuration.
+        mesh: Over which to lay a network's training data, see `posterior`.
 
     Raises:
         UsageError: It names what does not exist, or parts that do not fit together.
@@ -109,14 +114,14 @@ def build_problem(config: c.RunConfig) -> Problem:
     jax.config.update("jax_enable_x64", config.precision == "float64")
     try:
         if config.density is None:
-            return network_problem(build_posterior(config), config.test_points)
+            return network_problem(build_posterior(config, mesh), config.test_points)
         return _own_density(config.density, config.temperature)
     except (ValueError, TypeError) as error:
         raise UsageError(own_error(error) or str(error)) from error
 
 
-def build_posterior(config: c.RunConfig) -> Posterior:
-    """Build network, prior, likelihood and data of a configuration.
+def build_posterior(config: c.RunConfig, mesh: Mesh | None = None) -> Posterior:
+    """Build network, prior, likelihood and data of a configuration, the data over a mesh if one is given.
 
     Raises:
         UsageError: It asks for a density instead.
@@ -154,6 +159,7 @@ def build_posterior(config: c.RunConfig) -> Posterior:
         likelihood_temperature=config.likelihood_temperature,
         microbatch=config.microbatch,
         data_blocks=config.data_blocks,
+        mesh=mesh,
     )
 
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 import samplers
 from bayesnn.build import Method, describe_sampler
 from bayesnn.config import RunConfig, Stop
-from bayesnn.distributed import held_by_first, is_first
+from bayesnn.distributed import held_by_first, is_first, on_first
 from bayesnn.draw_store import Block, Draws, block_length
 from bayesnn.draws import by_name
 from bayesnn.errors import UsageError
@@ -37,7 +37,7 @@ WARMUP_PIECES = 50
 
 
 def begin(config: RunConfig, problem: Problem, method: Method, first_chain: int = 0) -> Run:
-    """Return chains of a run, at step 0.
+    """Return chains of a run, at step 0, whole in every process; waits for all of them.
 
     Args:
         config: The run.
@@ -54,11 +54,12 @@ def begin(config: RunConfig, problem: Problem, method: Method, first_chain: int 
             "start a run of its own (--name), or use warmup.scheme window"
         )
     start_key, key = jax.random.split(jax.random.key(config.seed))
-    everyone = problem.init(start_key, first_chain + config.chains, config.start)
-    positions = jax.tree.map(lambda x: x[first_chain:], everyone)
+    positions = _starts(config, problem, start_key, first_chain)
+    mesh = run_mesh(config.chains, problem.target.data_blocks)
     run = samplers.start(
-        key, method.first_kernel, positions, problem.batch, chain_block=config.chain_block, first_chain=first_chain
+        key, method.first_kernel, positions, problem.batch, mesh=mesh, chain_block=config.chain_block, first_chain=first_chain
     )
+    run = run._replace(state=jax.tree.map(lambda x: x if processes.is_local(x) else processes.whole(x), run.state))
     numbers = [np.asarray(x) for x in jax.tree.leaves(run.state) if jax.numpy.issubdtype(x.dtype, jax.numpy.floating)]
     is_finite = np.logical_and.reduce([np.isfinite(x).reshape(config.chains, -1).all(axis=1) for x in numbers])
     if not is_finite.all():
@@ -70,14 +71,24 @@ def begin(config: RunConfig, problem: Problem, method: Method, first_chain: int 
     return run
 
 
-def run_mesh(num_chains: int, problem: Problem) -> Mesh:
+def _starts(config: RunConfig, problem: Problem, key: Any, first_chain: int) -> Any:
+    """Return where chains begin, as the first process finds it: a fit might differ in last bits, or not go through elsewhere."""
+    found = []
+    on_first(lambda: found.append(problem.init(key, first_chain + config.chains, config.start)))
+    own = jax.tree.map(lambda x: x[first_chain:], found[0]) if found else None
+    return processes.from_first(
+        own, jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.chains, *x.shape), x.dtype), problem.like)
+    )
+
+
+def run_mesh(num_chains: int, data_blocks: int) -> Mesh:
     """Return the mesh of a run: chains over all devices, of all processes; where those are more, data blocks over the rest.
 
     Raises:
         UsageError: Some process would have nothing to do.
     """
     devices = jax.devices()
-    _, data = mesh_shape(num_chains, problem.target.data_blocks, len(devices))
+    _, data = mesh_shape(num_chains, data_blocks, len(devices))
     try:
         return samplers.make_mesh(num_chains, data=data, devices=devices)
     except ValueError as error:
@@ -137,10 +148,14 @@ class _Execution:
     def __init__(self, folder: RunFolder, shard: Shard, problem: Problem, method: Method, reporter: Reporter):
         self.folder, self.problem, self.method, self.reporter = folder, problem, method, reporter
         self.config, self.shard = folder.config, shard
-        self.mesh = run_mesh(shard.num_chains, problem)
+        self.mesh = run_mesh(shard.num_chains, problem.target.data_blocks)
         self.batch = samplers.place_batch(problem.batch, self.mesh)
         save = method.save(problem)
-        self.save = save._replace(arrays=samplers.replicate(save.arrays, self.mesh))
+        # The data that a draw is evaluated on are the run's own: one copy of them on a device is enough.
+        arrays = jax.tree.map(
+            lambda x: self.batch if x is problem.batch else x, save.arrays, is_leaf=lambda x: x is problem.batch
+        )
+        self.save = save._replace(arrays=samplers.place_arrays(arrays, self.mesh))
         self.done = self.shard.read_commit()
         self.run = self._restore()
         self.committed_at = time.monotonic()
@@ -284,21 +299,22 @@ class _Execution:
         """Return the state of the last commit."""
         warmup, chains = self.method.warmup, self.shard.num_chains
         positions = jax.tree.map(lambda x: jax.ShapeDtypeStruct((chains, *x.shape), x.dtype), self.problem.like)
+        batch = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), self.problem.batch)
 
-        def start(positions: Any) -> Run:
+        def start(positions: Any, batch: Any) -> Run:
             key, kernel = jax.random.key(self.config.seed), self.method.first_kernel
-            run = samplers.start(key, kernel, positions, self.problem.batch, chain_block=self.config.chain_block)
+            run = samplers.start(key, kernel, positions, batch, chain_block=self.config.chain_block)
             return samplers.finish(warmup, run) if warmup and self.done.phase == 1 else run
 
         self.shard.draws.check(self.done.draws)
-        return self.shard.load_run(self.done, jax.eval_shape(start, positions))
+        return self.shard.load_run(self.done, jax.eval_shape(start, positions, batch))
 
     def _draw_types(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         state = self.run.state.inner if self.done.phase == 0 and self.method.warmup else self.run.state
         number = jax.numpy.result_type(float)
         info = Info._make([jax.ShapeDtypeStruct((), number)] * 5 + [jax.ShapeDtypeStruct((), np.bool_)] * 2)
         one = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state)
-        draws = jax.eval_shape(lambda s: self.save.function(s, self.save.arrays), one)
+        draws = jax.eval_shape(self.save.function, one, self.save.arrays)
         return {name: (x.shape, x.dtype) for name, x in by_name(Result(draws, info, self.run, False)).items()}
 
     def _start_store(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from bayesnn import distributed, manifest
-from bayesnn.config import Imported, RunConfig
+from bayesnn.config import APPROXIMATIONS, Imported, RunConfig
 from bayesnn.errors import UsageError
 from bayesnn.imports import is_import_path, source_of
 from bayesnn.interrupts import INTERRUPTED, uninterrupted
@@ -20,6 +20,8 @@ from bayesnn.run_folder import FolderExistsError, RunFolder
 from bayesnn.shard import Shard
 
 if TYPE_CHECKING:
+    from jax.sharding import Mesh
+
     from bayesnn.manifest import Launch
     from bayesnn.problem import Problem
 
@@ -83,8 +85,9 @@ def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
     from bayesnn.progress import Reporter
 
     sources = _sources(experiment, config)
-    problem = build_problem(config)
+    problem = build_problem(config, data_mesh(config, config.chains))
     method = build_method(config, problem)
+    begun = begin(config, problem, method)
     facts = {
         "experiment": experiment,
         "sources": {name: digest for name, (_, digest) in sources.items()},
@@ -93,7 +96,6 @@ def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
     }
 
     def create() -> None:
-        begun = begin(config, problem, method)
         with uninterrupted():
             RunFolder.create(path, config, facts, _copies(sources), begun)
 
@@ -119,13 +121,17 @@ def resume(folder: RunFolder, *, accept_changed_code: bool = False, join: Callab
         draws = min(shard.read_commit().draws for shard in folder.shards())
         console().print(f"{folder.path} is complete: {draws} draws of {num_chains} chains", markup=False, soft_wrap=True)
         return 0
-    problem, launch = _describe(folder, accept_changed_code=accept_changed_code)
-    from bayesnn.build import build_method
+    shards = [shard for shard in folder.shards() if shard.path.name in names]
+    problem, launch = _describe(folder, shards[0].num_chains, accept_changed_code=accept_changed_code)
+    from bayesnn.build import build_method, build_problem
     from bayesnn.execute import execute
     from bayesnn.progress import Reporter
 
     distributed.on_first(lambda: folder.add_launch(launch))
-    for shard in [shard for shard in folder.shards() if shard.path.name in names]:
+    mesh = data_mesh(folder.config, shards[0].num_chains)
+    for shard in shards:
+        if (own_mesh := data_mesh(folder.config, shard.num_chains)) != mesh:
+            problem, mesh = build_problem(folder.config, own_mesh), own_mesh
         name = str(folder.path) if len(folder.shards()) == 1 else str(shard.path)
         state = execute(folder, shard, problem, build_method(folder.config, problem), Reporter(name, console()))
         if state != "complete":
@@ -152,23 +158,33 @@ def _free(folder: RunFolder) -> list[str]:
 
 def widen(folder: RunFolder, config: RunConfig) -> int:
     """Add chains to a run, as a shard of its own: other jobs may do so at the same time."""
-    problem, launch = _describe(folder, accept_changed_code=False)
+    problem, launch = _describe(folder, config.chains, accept_changed_code=False)
     from bayesnn.build import build_method
     from bayesnn.execute import begin, execute
     from bayesnn.progress import Reporter
 
     method = build_method(config, problem)
 
-    def add() -> str:
-        claimed = folder.claim(config.chains)
-        return folder.begin(claimed, begin(config, problem, method, claimed.first_chain), launch).path.name
-
-    shard = Shard(folder.path / "shards" / distributed.on_first(add))
+    shards = folder.path / "shards"
+    claimed = Shard(shards / distributed.on_first(lambda: folder.claim(config.chains).path.name))
+    begun = begin(config, problem, method, claimed.first_chain)
+    shard = Shard(shards / distributed.on_first(lambda: folder.begin(claimed, begun, launch).path.name))
     return exit_status(execute(folder, shard, problem, method, Reporter(str(shard.path), console())))
 
 
-def _describe(folder: RunFolder, *, accept_changed_code: bool) -> tuple[Problem, Launch]:
-    """Build what a run samples and describe this execution, warning of what has changed."""
+def data_mesh(config: RunConfig, num_chains: int) -> Mesh | None:
+    """Return the mesh of a job whose processes share the data of each chain; None where each of them needs all data."""
+    if not distributed.is_joined() or isinstance(config.sampler, APPROXIMATIONS):
+        return None
+    from bayesnn.execute import run_mesh
+    from samplers.targets import DATA_AXIS
+
+    mesh = run_mesh(num_chains, config.data_blocks)
+    return mesh if mesh.shape[DATA_AXIS] > 1 else None
+
+
+def _describe(folder: RunFolder, num_chains: int, *, accept_changed_code: bool) -> tuple[Problem, Launch]:
+    """Build what so many chains of a run sample and describe this execution, warning of what has changed."""
     facts, config = folder.manifest, folder.config
     changed = folder.check_sources(accept_changed_code=accept_changed_code)
     from bayesnn.build import build_problem
@@ -176,7 +192,7 @@ def _describe(folder: RunFolder, *, accept_changed_code: bool) -> tuple[Problem,
     now = manifest.launch()
     if differences := manifest.differences(facts["launches"][-1], now) + [f"accepted: {name}" for name in changed]:
         print(f"bayesnn: warning: other than when this run last ran: {'; '.join(differences)} (recorded)", file=sys.stderr)
-    problem = build_problem(config)
+    problem = build_problem(config, data_mesh(config, num_chains))
     if problem.description != facts["problem"]:
         raise UsageError(f"the data or the model changed since this run began: {facts['problem']} is now {problem.description}")
     return problem, {**now, "differences": differences}

@@ -191,7 +191,8 @@ def make_plan(
         seconds = max(busy, of_chain * LAUNCH_SECONDS)
     state = COPIES * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(problem.like))
     data = sum(x.nbytes for x in jax.tree.leaves(problem.batch)) / shape[1]
-    data += sum(x.nbytes for x in jax.tree.leaves(problem.save.arrays))
+    of_draws = jax.tree.leaves(problem.save.arrays, is_leaf=lambda x: x is problem.batch)
+    data += sum(x.nbytes for x in of_draws if x is not problem.batch)
     draw = _draw_bytes(problem)
     return Plan(
         num_params=samplers.num_params(problem.like),

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Key, Num
 
 import samplers
@@ -38,8 +39,9 @@ from bayesnn.density import (
 from bayesnn.errors import did_you_mean
 from bayesnn.likelihoods import Likelihood, check_likelihood
 from bayesnn.models import AnyModel, Model, Params, as_model, layer_sizes, named, nest
+from bayesnn.models.adapt import NUM_ROWS
 from bayesnn.priors import Prior, check_prior
-from samplers import Batch, Save, Target, Tempering
+from samplers import Batch, Save, Target, Tempering, processes
 from samplers.blocks import map_blocks
 
 type Start = Literal["prior", "model"]
@@ -81,6 +83,12 @@ class Posterior:
     def num_params(self) -> int:
         """d, the number of sampled scalars."""
         return sum(self.layers.values())
+
+    @functools.cached_property
+    def whole_batch(self) -> Batch:
+        """The data on one device of this process, also where `batch` is shared out over several processes."""
+        is_whole = processes.is_local(self.batch.weight)
+        return self.batch if is_whole else _batch(self.dataset, self.target, self.batch.constants, None)
 
     @property
     def units(self) -> Units:
@@ -218,6 +226,7 @@ def posterior(
     likelihood_temperature: float = 1.0,
     microbatch: int | None = None,
     data_blocks: int = 1,
+    mesh: Mesh | None = None,
 ) -> Posterior:
     r"""Return the tempered posterior of a network's weights.
 
@@ -232,6 +241,7 @@ def posterior(
         likelihood_temperature: :math:`T_\ell`, of the likelihood alone.
         microbatch: Examples whose gradient is computed at a time, bounding memory; all by default.
         data_blocks: A power of two, a multiple of the devices that share the data of a chain (`samplers.Target`).
+        mesh: Lay the training data over its devices, of which each process reads those of its own; by default all on one device.
 
     Raises:
         TypeError: A model that cannot be adapted, or other parts of another kind.
@@ -247,7 +257,7 @@ def posterior(
         (3760, {'layer_0': 3250, 'layer_1': 510})
     """
     _check_kinds(prior, likelihood, dataset)
-    model = as_model(model, jnp.asarray(dataset.x_train, float))
+    model = as_model(model, jnp.asarray(dataset.x_train[:NUM_ROWS], float))
     params = _parameters(model, dataset)
     _check_outputs(model, params, likelihood, dataset)
     extra = _extra(likelihood, params)
@@ -268,15 +278,13 @@ def posterior(
     constants = Constants(
         prior.constants(params), likelihood.extra_prior.constants(extra), jax.tree.map(jnp.asarray, likelihood.extra_constants)
     )
-    data = (jnp.asarray(dataset.x_train, float), _targets(dataset, dataset.y_train))
-    batch = Batch(data, jnp.ones(dataset.num_data), constants)
     return Posterior(
         model=model,
         prior=prior,
         likelihood=likelihood,
         dataset=dataset,
         target=target,
-        batch=samplers.pad_batch(batch, data_blocks * (target.microbatch or 1)),
+        batch=_batch(dataset, target, constants, mesh),
         tempering=Tempering.at(temperature, likelihood_temperature),
         form=form,
         like=params | extra,
@@ -293,6 +301,19 @@ def _target(form: Form, dataset: Dataset, microbatch: int | None, data_blocks: i
     return Target(*density_functions(form), dataset.num_data, microbatch, data_blocks)
 
 
+def _batch(dataset: Dataset, target: Target, constants: Constants, mesh: Mesh | None) -> Batch:
+    multiple = target.data_blocks * (target.microbatch or 1)
+    if mesh is None:
+        data = (jnp.asarray(dataset.x_train, float), _targets(dataset, dataset.y_train))
+        return samplers.pad_batch(Batch(data, jnp.ones(dataset.num_data), constants), multiple)
+    types = (jnp.result_type(float), _target_type(dataset))
+
+    def read(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return dataset.x_train[rows].astype(types[0]), dataset.y_train[rows].astype(types[1])
+
+    return samplers.read_batch(read, dataset.num_data, constants, mesh, multiple)
+
+
 def _extra(likelihood: Likelihood, params: Params) -> Params:
     """Return shapes of what the likelihood learns."""
     clash = params.keys() & likelihood.extra_params.keys()
@@ -302,7 +323,11 @@ def _extra(likelihood: Likelihood, params: Params) -> Params:
 
 
 def _targets(dataset: Dataset, y: np.ndarray) -> Num[Array, " n"]:
-    return jnp.asarray(y, jnp.int32 if dataset.task == "classification" else float)
+    return jnp.asarray(y, _target_type(dataset))
+
+
+def _target_type(dataset: Dataset) -> Any:
+    return jnp.int32 if dataset.task == "classification" else jnp.result_type(float)
 
 
 def _example(dataset: Dataset) -> Float[Array, "1 ..."]:

@@ -97,14 +97,14 @@ def _climbed(key: Any, posterior: Posterior, positions: Any, num_chains: int) ->
     """Return the ends of Adam's ways up the posterior density from these positions."""
     adam = optax.adam(optax.cosine_decay_schedule(MAP_LEARNING_RATE, MAP_STEPS))
     kernel = samplers.optimise(posterior.target, adam, tempering=posterior.tempering)
-    climbed = samplers.sample(key, kernel, positions, posterior.batch, num_steps=MAP_STEPS, save=None, throw=False)
+    climbed = samplers.sample(key, kernel, positions, posterior.whole_batch, num_steps=MAP_STEPS, save=None, throw=False)
     return jax.tree.map(np.asarray, climbed.run.state.position)
 
 
 def _found(key: Any, posterior: Posterior, positions: Any, num_chains: int) -> Any:
     # No chain has the key 2^32 - 1, from which nothing else is drawn.
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 2**32 - 1), jnp.arange(num_chains))
-    return samplers.pathfinder_starts(keys, posterior.target, positions, posterior.batch, tempering=posterior.tempering)
+    return samplers.pathfinder_starts(keys, posterior.target, positions, posterior.whole_batch, tempering=posterior.tempering)
 
 
 def density_problem(logdensity: Callable[[Any], Any], position: Any, *, temperature: float = 1.0) -> Problem:

@@ -18,7 +18,7 @@ from samplers.loop import KEEP_POSITION, SamplingError, sample, start
 from samplers.mala import mala
 from samplers.mclmc import mclmc
 from samplers.mclmc_adaptation import mclmc_adaptation
-from samplers.mesh import lift, make_mesh, place_batch, replicate
+from samplers.mesh import lift, make_mesh, place_arrays, place_batch, read_batch
 from samplers.minibatch import minibatch
 from samplers.nested_sampling import NestedState, nested_sampling
 from samplers.nuts import nuts
@@ -115,11 +115,12 @@ __all__ = [
     "pad_batch",
     "parallel_tempering",
     "pathfinder_starts",
+    "place_arrays",
     "place_batch",
     "polynomial",
     "processes",
+    "read_batch",
     "rejection_rates",
-    "replicate",
     "restrict",
     "rmsprop",
     "round_trips",

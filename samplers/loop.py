@@ -18,7 +18,6 @@ from samplers import processes
 from samplers.blocks import map_blocks, update_blocks
 from samplers.mesh import Layout
 from samplers.pace import Pace
-from samplers.targets import whole_data
 from samplers.types import (
     Batch,
     Fold,
@@ -135,7 +134,7 @@ def sample(
     run = layout.place(run, meshes.run_spec(tuning_spec))
     sampler = meshes.lift(sampler) if isinstance(sampler, Kernel) else sampler
     arrays = (save.arrays if save else (), fold.arrays if fold else ())
-    arrays = arrays if layout.is_local else meshes.replicate(arrays, layout.mesh)
+    arrays = meshes.place_arrays(arrays, layout.mesh)
 
     capacity = chunk_draws or _capacity(save, run.state)
     program, pace = _chunk_program(
@@ -225,8 +224,6 @@ def _chunk_program(
         The program, and the pace of whoever runs it.
     """
     block = layout.chain_block
-    # Their arrays are whole on every device.
-    save_fn, fold_fn = (whole_data()(function) if function is not None else None for function in (save_fn, fold_fn))
 
     def local(run: Run, num_draws: Any, batch: Batch, save_arrays: Any, fold_arrays: Any) -> tuple[Any, Any, Any]:
         chain_keys = jax.vmap(jax.random.fold_in, (None, 0))(run.key, run.chain)
@@ -260,12 +257,7 @@ def _chunk_program(
         run = run._replace(step=run.step + num_draws * thin, state=state, fold=fold, health=health)
         return run, kept, infos
 
-    by_chain, shared = meshes.BY_CHAIN, meshes.EVERYWHERE
-    run_spec = meshes.run_spec(tuning_spec)
-    on_mesh = meshes.over_mesh(
-        local, layout.mesh, (run_spec, shared, meshes.batch_spec(), shared, shared), (run_spec, by_chain, by_chain)
-    )
-
+    by_chain, run_spec = meshes.BY_CHAIN, meshes.run_spec(tuning_spec)
     # Each process takes the draws of its own chains; one alone takes them all, wherever they lie.
     of_draws = None if layout.is_local else layout.sharding(by_chain)
 
@@ -281,7 +273,9 @@ def _chunk_program(
                 health=resize(run.health),
             )
 
-        run, kept, infos = on_mesh(on_chains(layout.pad, run), num_draws, batch, save_arrays, fold_arrays)
+        arguments = (num_draws, batch, save_arrays, fold_arrays)
+        specs = ((run_spec, *meshes.arrays_spec(arguments)), (run_spec, by_chain, by_chain))
+        run, kept, infos = meshes.over_mesh(local, layout.mesh, *specs)(on_chains(layout.pad, run), *arguments)
         return on_chains(layout.cut, run), layout.cut(kept), layout.cut(infos)
 
     return chunk, Pace()
@@ -344,6 +338,6 @@ def _capacity(save: Save | None, state: State) -> int:
     """Return a number that does not depend on the length of the run, lest every length compile anew."""
     if save is None:
         return MAX_CHUNK_DRAWS
-    kept = jax.eval_shape(lambda s: jax.vmap(lambda one: save.function(one, save.arrays))(s), state)
+    kept = jax.eval_shape(jax.vmap(save.function, (0, None)), state, save.arrays)
     draw_bytes = sum(int(np.prod(x.shape)) * x.dtype.itemsize for x in jax.tree.leaves(kept))
     return int(np.clip(CHUNK_BYTES // max(draw_bytes, 1), 1, MAX_CHUNK_DRAWS))

@@ -166,17 +166,61 @@ def place_batch(batch: Batch, mesh: Mesh) -> Batch:
     Raises:
         ValueError: The examples do not divide over the devices of the data axis.
     """
-    num_devices, num_examples = mesh.shape[DATA_AXIS], batch.weight.shape[0]
-    if num_examples % num_devices:
-        raise ValueError(
-            f"{num_examples} examples do not divide over {num_devices} devices; pad them with pad_batch(batch, data_blocks)"
-        )
-    return Layout(mesh, 1, 1).place(batch, batch_spec())
+    return place_arrays(batch, mesh)
 
 
-def replicate(tree: PyTree, mesh: Mesh) -> PyTree:
-    """Put arrays on every device, such as those of a `Save`."""
-    return Layout(mesh, 1, 1).place(tree, EVERYWHERE)
+def read_batch(
+    read: Callable[[np.ndarray], PyTree], num_examples: int, constants: PyTree, mesh: Mesh, multiple: int = 1
+) -> Batch:
+    """Make a batch of which each process reads, and keeps on its devices, only the examples that these need.
+
+    Args:
+        read: Numbers of examples, [k] -> their data, pytree of NumPy arrays, every leaf [k, ...].
+        num_examples: That there are; filled up as by `pad_batch`.
+        constants: Of the batch.
+        mesh: Of devices, of all processes.
+        multiple: Of which the number of examples is to be one, itself a multiple of the devices that share them.
+
+    Returns:
+        The batch, as `place_batch` puts it.
+    """
+    size = num_examples + -num_examples % multiple
+    sharding = NamedSharding(mesh, BY_DATA)
+    own = [index[0] for index in sharding.addressable_devices_indices_map((size,)).values() if index is not None]
+    rows = {index.start or 0: np.arange(size)[index] for index in own}  # devices of several chains have the same
+    parts = {start: read(np.where(numbers < num_examples, numbers, 0)) for start, numbers in rows.items()}
+    weight = (jnp.arange(size) < num_examples).astype(float)
+
+    def leaf(*of_parts: np.ndarray) -> jax.Array:
+        by_start = dict(zip(parts, of_parts, strict=True))
+        shape = (size, *of_parts[0].shape[1:])
+        return jax.make_array_from_callback(shape, sharding, lambda index: by_start[index[0].start or 0])  # type: ignore[index]
+
+    return place_batch(Batch(jax.tree.map(leaf, *parts.values()), weight, constants), mesh)
+
+
+def place_arrays(tree: PyTree, mesh: Mesh) -> PyTree:
+    """Put the arrays of a `Save` or a `Fold` on the devices that need them: all on each, but of a batch what `place_batch` puts.
+
+    Raises:
+        ValueError: As there.
+    """
+    num_devices = mesh.shape[DATA_AXIS]
+    for batch in filter(_is_batch, jax.tree.leaves(tree, is_leaf=_is_batch)):
+        if (num_examples := batch.weight.shape[0]) % num_devices:
+            raise ValueError(
+                f"{num_examples} examples do not divide over {num_devices} devices; pad them with pad_batch(batch, data_blocks)"
+            )
+    return Layout(mesh, 1, 1).place(tree, arrays_spec(tree))
+
+
+def arrays_spec(tree: PyTree) -> PyTree:
+    """Return how arrays are laid over the mesh: a batch as such, all else everywhere."""
+    return jax.tree.map(lambda part: batch_spec() if _is_batch(part) else EVERYWHERE, tree, is_leaf=_is_batch)
+
+
+def _is_batch(part: Any) -> bool:
+    return isinstance(part, Batch)
 
 
 def batch_spec() -> Any:

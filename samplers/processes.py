@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import Sharding
+from jaxtyping import PyTree
 from numpy.typing import ArrayLike
 
 
@@ -29,6 +30,19 @@ def gather(value: ArrayLike) -> np.ndarray:
     # As bytes, since JAX would round float64 to float32.
     gathered = np.asarray(multihost_utils.process_allgather(np.frombuffer(array.tobytes(), np.uint8)))
     return np.frombuffer(gathered.tobytes(), array.dtype).reshape(-1, *array.shape)
+
+
+def from_first(tree: PyTree, like: PyTree) -> PyTree:
+    """Return in every process the arrays of the first; waits for it.
+
+    Args:
+        tree: What the first process has; that of others is not looked at.
+        like: Its structure, shapes and types.
+    """
+    if jax.process_count() == 1:
+        return tree
+    own = tree if is_first() else jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like)
+    return multihost_utils.broadcast_one_to_all(own)
 
 
 def place(array: Any, sharding: Sharding) -> Any:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,7 +14,6 @@ from samplers.blocks import map_blocks, tree_sum
 from samplers.types import Batch, Position, Target, Tempering
 
 DATA_AXIS = "data"
-_IS_WHOLE: contextvars.ContextVar[bool] = contextvars.ContextVar("is_whole", default=False)
 
 type LogDensity = Callable[[Position], Float[Array, ""]]
 
@@ -217,19 +214,7 @@ def _sum_over_data(target: Target, position: Position, batch: Batch, transform: 
     return jax.tree.map(lambda x: scale.astype(x.dtype) * x, total)
 
 
-@contextlib.contextmanager
-def whole_data() -> Iterator[None]:
-    """Trace densities of batches that every device has whole, though the mesh has an axis `data`: those of a `Save`, say."""
-    token = _IS_WHOLE.set(True)
-    try:
-        yield
-    finally:
-        _IS_WHOLE.reset(token)
-
-
 def _data_axis_size() -> int:
-    if _IS_WHOLE.get():
-        return 1
     try:
         return jax.lax.axis_size(DATA_AXIS)
     except NameError:  # not inside shard_map: all data are here

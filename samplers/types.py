@@ -197,7 +197,7 @@ class Fold(NamedTuple):
     Attributes:
         init: (position, arrays) -> carry of one chain.
         update: (carry, state, info, arrays) -> carry, once a step.
-        arrays: Arrays that `update` needs (test inputs, say).
+        arrays: Arrays that `update` needs (test inputs, say), see `Save`.
     """
 
     init: Callable[[Position, PyTree], PyTree]
@@ -206,7 +206,11 @@ class Fold(NamedTuple):
 
 
 class Save(NamedTuple):
-    """What to keep of a draw: a function of one chain's state and of arrays (test inputs, say)."""
+    """What to keep of a draw: a function of one chain's state and of arrays (test inputs, say).
+
+    A `Batch` among the arrays is shared out over devices like the data of the run, and densities on it are summed over them; all
+    else is whole on every device.
+    """
 
     function: Callable[[State, PyTree], PyTree]
     arrays: PyTree = ()

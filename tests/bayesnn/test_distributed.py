@@ -164,6 +164,34 @@ def test_a_gradient_has_its_bits_on_every_mesh(chain, data):
         np.testing.assert_array_equal(x, y)
 
 
+SHARES = """
+import sys
+from bayesnn import distributed
+distributed.join(f"127.0.0.1:{sys.argv[1]}", 2, int(sys.argv[2]))
+from bayesnn.build import build_problem
+from bayesnn.launch import data_mesh
+from tests.bayesnn.experiments import SHORT
+config = SHORT.model_copy(update={"data_blocks": 2, "chains": 1})
+problem = build_problem(config, data_mesh(config, 1))
+held = [x for part in (problem.batch, problem.save.arrays.batch) for x in (part.weight, *part.data)]
+print(*{sum(part.data.shape[0] for part in x.addressable_shards) / x.shape[0] for x in held})
+"""
+
+
+@pytest.mark.slow
+def test_processes_that_share_data_hold_no_more_than_their_share():
+    port, environment = str(free_port()), os.environ | {"JAX_NUM_CPU_DEVICES": "1"}
+    running = [
+        subprocess.Popen([sys.executable, "-c", SHARES, port, str(number)], env=environment, stdout=subprocess.PIPE, text=True)
+        for number in range(2)
+    ]
+    try:
+        assert [process.communicate(timeout=SECONDS)[0].split() for process in running] == [["0.5"], ["0.5"]]
+    finally:
+        for process in running:
+            process.kill()
+
+
 def test_a_process_without_work_is_refused():
     devices = [SimpleNamespace(process_index=process, id=10 * process + place) for process in range(3) for place in range(2)]
     with pytest.raises(ValueError, match="3 processes have work for 2 devices only: start fewer processes"):
