@@ -88,7 +88,7 @@ class Posterior:
     def whole_batch(self) -> Batch:
         """The data on one device of this process, also where `batch` is shared out over several processes."""
         is_whole = processes.is_local(self.batch.weight)
-        return self.batch if is_whole else _batch(self.dataset, self.target, self.batch.constants, None)
+        return self.batch if is_whole else training_batch(self.dataset, self.target, self.batch.constants)
 
     @property
     def units(self) -> Units:
@@ -179,7 +179,7 @@ class Posterior:
         """
         rows = self._rows(test_points)
         x_test = jnp.asarray(self.dataset.x_test[rows], float)
-        y_test = _targets(self.dataset, self.dataset.y_test[rows])
+        y_test = targets(self.dataset, self.dataset.y_test[rows])
         arrays = DrawArrays(x_test, y_test, self.batch, self.tempering, self.units)
         return Save(draw_function(self.form, self.target, tuple(self.layers)), arrays)
 
@@ -284,7 +284,7 @@ def posterior(
         likelihood=likelihood,
         dataset=dataset,
         target=target,
-        batch=_batch(dataset, target, constants, mesh),
+        batch=training_batch(dataset, target, constants, mesh),
         tempering=Tempering.at(temperature, likelihood_temperature),
         form=form,
         like=params | extra,
@@ -301,33 +301,12 @@ def _target(form: Form, dataset: Dataset, microbatch: int | None, data_blocks: i
     return Target(*density_functions(form), dataset.num_data, microbatch, data_blocks)
 
 
-def _batch(dataset: Dataset, target: Target, constants: Constants, mesh: Mesh | None) -> Batch:
-    multiple = target.data_blocks * (target.microbatch or 1)
-    if mesh is None:
-        data = (jnp.asarray(dataset.x_train, float), _targets(dataset, dataset.y_train))
-        return samplers.pad_batch(Batch(data, jnp.ones(dataset.num_data), constants), multiple)
-    types = (jnp.result_type(float), _target_type(dataset))
-
-    def read(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return dataset.x_train[rows].astype(types[0]), dataset.y_train[rows].astype(types[1])
-
-    return samplers.read_batch(read, dataset.num_data, constants, mesh, multiple)
-
-
 def _extra(likelihood: Likelihood, params: Params) -> Params:
     """Return shapes of what the likelihood learns."""
     clash = params.keys() & likelihood.extra_params.keys()
     if clash:
         raise ValueError(f"both network and likelihood have parameters named {', '.join(sorted(clash))}; rename the network's")
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, jnp.result_type(float)), likelihood.extra_params)
-
-
-def _targets(dataset: Dataset, y: np.ndarray) -> Num[Array, " n"]:
-    return jnp.asarray(y, _target_type(dataset))
-
-
-def _target_type(dataset: Dataset) -> Any:
-    return jnp.int32 if dataset.task == "classification" else jnp.result_type(float)
 
 
 def _example(dataset: Dataset) -> Float[Array, "1 ..."]:
