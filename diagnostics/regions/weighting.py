@@ -137,8 +137,8 @@ def predictions_robust(log_predictive: Float[np.ndarray, "region point"], labels
     """Test the statement that predictions do not depend on whether regions are weighted as visited or by mass.
 
     Supported if re-weighting by mass changes the log score by less than 0.01 nats a point either way, contradicted if by more;
-    inconclusive if the interval holds both, with fewer than 8 chains, and where methods disagree about the masses. The note says
-    which weighting generalises better.
+    inconclusive if the interval holds both, with fewer than 8 chains, where one region holds everything, and where methods
+    disagree about the masses. The note says which weighting generalises better.
 
     Args:
         log_predictive: See `weightings`.
@@ -158,6 +158,9 @@ def predictions_robust(log_predictive: Float[np.ndarray, "region point"], labels
     )
     if len(np.asarray(labels)) < FEWEST_CHAINS:
         note += f" Intervals need {FEWEST_CHAINS} chains."
+        return Finding(claim, "hypothesis", "inconclusive", gain.value, gain[1:], BOUND, note)
+    if np.count_nonzero(found.weights["visits"] + found.weights["mass"]) < 2:
+        note += " One region holds all visits and all mass: there is nothing to weigh."
         return Finding(claim, "hypothesis", "inconclusive", gain.value, gain[1:], BOUND, note)
     if disputed := dispute(masses):
         return Finding(claim, "hypothesis", "inconclusive", gain.value, gain[1:], BOUND, f"{note} {disputed}")

@@ -80,6 +80,16 @@ def test_few_points_leave_it_open(rng):
     assert chains.verdict == "inconclusive"
 
 
+def test_one_region_leaves_nothing_to_weigh(rng):
+    """All in one region: re-weighting cannot change a thing. With a thousandth elsewhere it could, and does."""
+    log_predictive, labels = planted(rng, [0.5, 0.5]), np.zeros((8, 50), int)
+    for share, verdict in (([0.999, 0.001], "contradicted"), ([1.0, 0.0], "inconclusive")):
+        known = regions.masses_from_logs("exact", np.log(np.maximum(share, np.finfo(float).tiny)))
+        finding = regions.predictions_robust(log_predictive, labels, [known._replace(share=np.array(share))])
+        assert finding.verdict == verdict
+        assert ("nothing to weigh" in finding.note) == (verdict == "inconclusive")
+
+
 def test_masses_in_dispute_settle_nothing(rng):
     """Two methods that disagree, either of which alone would settle it."""
     log_predictive, labels = planted(rng, [0.2, 0.8]), labels_of(rng, [0.8, 0.2])
