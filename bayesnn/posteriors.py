@@ -41,6 +41,7 @@ from bayesnn.likelihoods import Likelihood, check_likelihood
 from bayesnn.models import AnyModel, Model, Params, as_model, layer_sizes, named, nest
 from bayesnn.models.adapt import NUM_ROWS
 from bayesnn.priors import Prior, check_prior
+from bayesnn.training_batch import targets, training_batch
 from samplers import Batch, Save, Target, Tempering, processes
 from samplers.blocks import map_blocks
 
