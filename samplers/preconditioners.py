@@ -36,21 +36,27 @@ def rmsprop(decay: float = 0.99, floor: float = 1e-5, num_data: int = 1, *, with
         = - \frac{(1 - \alpha)\, G_{ii}^2\, g_i}{n^2 \sqrt{V_i}} \frac{\partial g_i}{\partial \theta_i}
 
     The diagonal of the Hessian in :math:`\Gamma` is estimated without bias by one Hessian-vector product with random signs
-    (Hutchinson). What V remembers of earlier positions still leaves a bias, which vanishes with the step size.
+    (Hutchinson). It holds the latest gradient's share, :math:`1 - \alpha`, of what V owes to the position: all of it for
+    :math:`\alpha = 0`, where the bias shrinks with the step size. With a memory it need not. Positions that forget themselves
+    within :math:`1 / (1 - \alpha)` steps leave G nearly constant, and the law nearly right; but the shorter the steps, the better
+    V follows the position, and then the law goes to :math:`\pi G^{-\alpha}`, without Gamma to :math:`\pi G^{-1}`: twice the
+    variance of a Gaussian, where gradients are exact. The noise of minibatches in V hides the position, and damps this.
 
     Args:
         decay: alpha, in [0, 1).
         floor: lambda, > 0; bounds G.
         num_data: n, so that V is on the scale of one example's gradient and `floor` keeps its meaning; 1 for a density without
             data.
-        without_divergence: Leave out :math:`\Gamma`, as most of the literature does. A third of the cost, and a bias of
-            O(1 - decay) that no step size removes.
+        without_divergence: Leave out :math:`\Gamma`, as most of the literature does. A third of the cost, and a bias that no step
+            size removes.
 
     Raises:
         ValueError: An argument outside its range.
 
     References:
-        Li et al. 2016, arXiv 1512.07666, eqs. 4 and 8 to 10. Hutchinson 1990.
+        Li et al. 2016, arXiv 1512.07666, eqs. 4 and 8 to 10. Hutchinson 1990. The limit of short steps is ours: with V a
+        function of the position alone and a share c of its divergence, the flux of the Fokker-Planck equation vanishes for
+        :math:`\pi G^{c - 1}`.
     """
     if not 0 <= decay < 1 or not floor > 0 or num_data < 1:
         raise ValueError(
