@@ -160,7 +160,7 @@ class SGLD(StochasticGradient):
     step_size: PositiveFloat = 1e-5
     """epsilon in theta += epsilon/2 gradient + sqrt(epsilon) noise."""
     preconditioner: Literal["none", "rmsprop", "rmsprop-without-divergence"] = "none"
-    """rmsprop costs three gradients a step; without its divergence term one, with a bias that no step size removes."""
+    """rmsprop costs three gradients a step, without its divergence term one; both have a bias that no step size removes."""
 
 
 class SGHMC(StochasticGradient):
