@@ -171,7 +171,7 @@ def make_plan(
     """
     if hardware != HERE and hardware not in HARDWARE:
         names = [HERE, *HARDWARE]
-        raise UsageError(f"unknown hardware {hardware!r}{did_you_mean(hardware, names)}; known are {', '.join(names)}")
+        raise UsageError(f"unknown hardware {hardware!r}{did_you_mean(hardware, names)}")
     if not 0 < efficiency <= 1 or devices < 1:
         raise UsageError(f"efficiency must be in (0, 1] and devices at least 1, got {efficiency} and {devices}")
     known = known or Known()

@@ -97,6 +97,10 @@ def percent(share: float) -> str:
     return "below 0.01 %" if 0 < share < 1e-4 else f"{100 * share:.3g} %"
 
 
+# Intervals of less come from rounding.
+NO_WIDTH = 1e-9
+
+
 def interval_text(value: float, lower: float, upper: float) -> str:
     """Write a number with its interval, to the digits that the interval justifies.
 
@@ -105,5 +109,5 @@ def interval_text(value: float, lower: float, upper: float) -> str:
         '1.023 (95 % interval 0.991 to 1.052)'
     """
     width = upper - lower
-    digits = max(0, 1 - math.floor(math.log10(width))) if 0 < width < math.inf else 3
+    digits = max(0, 1 - math.floor(math.log10(width))) if NO_WIDTH < width < math.inf else 3
     return f"{value:.{digits}f} (95 % interval {lower:.{digits}f} to {upper:.{digits}f})"

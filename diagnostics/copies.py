@@ -81,7 +81,7 @@ def census(run: xr.DataTree | Mapping[str, ArrayLike], architecture: Architectur
     num_draws = math.prod(next(iter(draws.values())).shape[:2])
     copies = [_num_copies(group, size) for group, size in zip(architecture, sizes, strict=True)]
     if all(MIN_VISITS * number > num_draws for number in copies):
-        note = f"{_listed(architecture, copies)}: more than {num_draws} draws can fill. Narrower layers can be counted."
+        note = f"{_listed(architecture, copies)}: more than {num_draws:,} draws can fill. Narrower layers can be counted."
         return Finding(CLAIM, "health", "inconclusive", bound=FALSE_ALARM, note=note)
     _, moves = canonical_moves(draws, architecture)
     counts = [

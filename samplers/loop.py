@@ -106,6 +106,7 @@ def sample(
 
     Raises:
         ValueError: A malformed argument, or a start whose density is not finite.
+        TypeError: `sampler` is something else.
         SamplingError: A chain became non-finite and `throw` is set; names chains, step and remedy.
     """
     if thin < 1 or num_steps < 1 or num_steps % thin:
@@ -132,7 +133,7 @@ def sample(
     tuning_spec, step = meshes.tuning_spec(run.tuning), run.step
     # As the program will return it; otherwise its second call would compile once more.
     run = layout.place(run, meshes.run_spec(tuning_spec))
-    sampler = meshes.lift(sampler) if isinstance(sampler, Kernel) else sampler
+    sampler = meshes.as_sampler(sampler)
     arrays = (save.arrays if save else (), fold.arrays if fold else ())
     arrays = meshes.place_arrays(arrays, layout.mesh)
 
@@ -184,7 +185,7 @@ def start(
     """
     num_chains = _num_chains(positions)
     layout = Layout.of(num_chains, mesh, chain_block)
-    sampler = meshes.lift(sampler) if isinstance(sampler, Kernel) else sampler
+    sampler = meshes.as_sampler(sampler)
     tuning = sampler.initial_tuning if tuning is None else tuning
     chain = jnp.arange(first_chain, first_chain + num_chains, dtype=jnp.int32)
     program = _start_program(sampler.init, layout, meshes.tuning_spec(tuning))

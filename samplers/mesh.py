@@ -79,6 +79,19 @@ def lift(kernel: Kernel) -> Sampler:
     return Sampler(*_lifted(kernel.init, kernel.step), kernel.initial_tuning)
 
 
+def as_sampler(sampler: Sampler | Kernel) -> Sampler:
+    """Return a sampler as it is, and a kernel lifted.
+
+    Raises:
+        TypeError: It is neither.
+    """
+    if isinstance(sampler, Kernel):
+        return lift(sampler)
+    if not isinstance(sampler, Sampler):
+        raise TypeError(f"expected a sampler or a kernel, got {type(sampler).__name__}; of a warm-up pass its .kernel")
+    return sampler
+
+
 @functools.lru_cache(maxsize=64)  # the same functions for the same kernel, so that nothing recompiles
 def _lifted(kernel_init: Any, kernel_step: Any) -> tuple[Any, Any]:
     def init(chains: Chains, keys: Key[Array, " chain"], positions: Position, batch: Batch, tuning: Tuning) -> State:

@@ -57,7 +57,8 @@ def measure(run: LoadedRun, settings: GradientNoise, console: Console) -> tuple[
     num_data = problem.target.num_data
     size = settings.batch_size or getattr(run.config.sampler, "batch_size", None)
     if size is None or size >= num_data:
-        raise UsageError(f"minibatches must be smaller than the {num_data} examples, got {size}: choose --batch-size")
+        found = "this run has none" if size is None else f"got {size}"
+        raise UsageError(f"minibatches must be smaller than the {num_data} examples; {found}: choose --batch-size")
     chain, draw = spread_draws(run, settings.places)
     noises = _noise(problem, positions_at(run, problem, chain, draw), size, settings)
     try:

@@ -58,7 +58,9 @@ def measure(run: LoadedRun, settings: OOD, console: Console) -> tuple[xr.DataTre
     from diagnostics.predictive import entropy_histogram, mixture_probability, predictive_entropy
 
     names = settings.sets or OTHERS.get(run.config.data.name, ())
-    if run.tree.attrs["task"] != "classification" or not names:
+    if run.tree.attrs["task"] != "classification":
+        raise UsageError(f"out-of-distribution images are for classifiers of images; this run is of {run.tree.attrs['task']}")
+    if not names:
         raise UsageError(f"no other images are known for {run.tree.attrs.get('data', 'a density')}; name image sets with --sets")
     dataset = data.load(**run.config.data.model_dump())
     predicted = {INSIDE: mixture_probability(run.tree["functions"].to_dataset()["probability"].values[:, :, : settings.points])}

@@ -23,6 +23,7 @@ from samplers import (
     processes,
     sample,
     sgld,
+    window_adaptation,
 )
 from samplers.pace import Pace
 from tests.samplers.analytic import isotropic
@@ -240,6 +241,11 @@ def test_tuning_of_a_continued_run_is_its_own():
 def test_data_axis_is_a_power_of_two_of_the_devices(data):
     with pytest.raises(ValueError, match=f"power of two of at most 8 devices, got {data}"):
         make_mesh(1, data=data)
+
+
+def test_a_warm_up_is_no_sampler():
+    with pytest.raises(TypeError, match=r"got WarmUp; of a warm-up pass its \.kernel"):
+        run(kernel=window_adaptation(KERNEL, num_steps=10))
 
 
 def test_chain_block_is_positive():
