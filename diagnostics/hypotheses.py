@@ -5,7 +5,7 @@ Each rule can come out three ways, and an interval that is too wide to tell is `
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import xarray as xr
@@ -41,6 +41,12 @@ def conjunction(verdicts: Iterable[str]) -> str:
     """Return the verdict on a statement that says all of these: one contradiction is enough, support needs all."""
     known = set(verdicts)
     return _verdict(known == {"supported"}, "contradicted" in known)
+
+
+def weakest(parts: Mapping[str, Estimate], verdict: Callable[[Estimate], str]) -> str:
+    """Name the part on which the verdict of a conjunction rests: of the worst verdict, the one whose interval begins lowest."""
+    order = ("contradicted", "inconclusive", "supported")
+    return min(parts, key=lambda name: (order.index(verdict(parts[name])), parts[name].lower))
 
 
 def _verdict(is_supported: bool, is_contradicted: bool) -> str:

@@ -47,6 +47,7 @@ from diagnostics.hypotheses import (
     non_inferiority,
     paired_gain,
     superiority,
+    weakest,
 )
 
 TITLE = "Ensembles and SG-MCMC predict well, but differently from HMC"
@@ -88,10 +89,11 @@ def judge_well(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Ask whether ensembles and SG-MCMC predict about as well as HMC."""
     reference = mixture_scores(trees[HMC])["log_score"]
     gains = {name: paired_gain(mixture_scores(trees[name])["log_score"], reference) for name in methods(trees)}
-    worst = min(NAMED, key=lambda name: gains[name].value)
-    note = gain_sentence(f"Farthest behind HMC of {', '.join(NAMED)} is {worst}", gains[worst])
+    named = {name: gains[name] for name in NAMED}
+    worst = weakest(named, non_inferiority)
+    note = gain_sentence(f"Of {', '.join(named)} the least certain to keep up with HMC is {worst}", gains[worst])
     exhibit = Exhibit("Test log density gained over HMC; marked is the margin.", "nats a point", gains, (-MARGIN, 0.0))
-    verdict = conjunction(non_inferiority(gains[name]) for name in NAMED)
+    verdict = conjunction(map(non_inferiority, named.values()))
     return Judgement(hypothesis("C6 well", verdict, gains[worst], note, -MARGIN), (exhibit,))
 
 
@@ -101,8 +103,10 @@ def judge_differ(trees: Mapping[str, xr.DataTree]) -> Judgement:
     excess = {name: less(one.method, one.floor).estimate() for name, one in distances.items()}
     ranked = dict(sorted(excess.items(), key=lambda item: item[1].value))
     at_equal = {name: less(distances[name].method, distances[name].thinned_floor).estimate() for name in ranked}
-    nearest = min(NAMED, key=lambda name: excess[name].value)
-    note = gain_sentence(f"Nearest to HMC of {', '.join(NAMED)} is {nearest}, beyond the floor by", excess[nearest], UNIT)
+    named = {name: excess[name] for name in NAMED}
+    nearest = weakest(named, superiority)
+    what = f"Of {', '.join(named)} the least certain to differ is {nearest}, beyond the floor by"
+    note = gain_sentence(what, excess[nearest], UNIT)
     sampled_at, off = temperatures(trees)
     if off:
         note += f" Not at the posterior's temperature, by their audits: {', '.join(off)}."
@@ -118,7 +122,7 @@ def judge_differ(trees: Mapping[str, xr.DataTree]) -> Judgement:
     if sampled_at:
         caption = "Temperature at which Markov chains sampled; 1 is the posterior's."
         exhibits += (Exhibit(caption, "temperature", sampled_at, (1.0,)),)
-    verdict = conjunction(superiority(excess[name]) for name in NAMED)
+    verdict = conjunction(map(superiority, named.values()))
     return Judgement(hypothesis("C6 differ", verdict, excess[nearest], note, 0.0), exhibits)
 
 

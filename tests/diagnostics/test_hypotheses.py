@@ -16,6 +16,7 @@ from diagnostics.hypotheses import (
     point_scores,
     simultaneous_level,
     superiority,
+    weakest,
 )
 from diagnostics.trees import make_tree
 
@@ -135,3 +136,11 @@ def test_scores_of_the_mixture_and_of_each_chain():
     np.testing.assert_allclose(split["log_score"], np.log([[0.9, 0.9, 0.1], [0.2, 0.2, 0.8]]))
     assert pooled["accuracy"].tolist() == [[1, 1, 0]]
     assert split["accuracy"].tolist() == [[1, 1, 0], [0, 0, 1]]
+
+
+def test_a_verdict_rests_on_the_part_that_decides_it():
+    """Not on the one that lies lowest: an interval that is wide leaves open what a narrow one settles."""
+    parts = {"low": Estimate(-0.005, -0.008, -0.002), "wide": Estimate(0.001, -0.02, 0.02), "high": Estimate(0.1, 0.09, 0.11)}
+    assert weakest(parts, non_inferiority) == "wide"
+    assert weakest(parts | {"behind": Estimate(-0.015, -0.018, -0.012)}, non_inferiority) == "behind"
+    assert weakest({name: parts[name] for name in ("high", "low")}, non_inferiority) == "low"
