@@ -325,5 +325,5 @@ def test_settings_reach_the_data_and_are_refused_where_they_would_do_nothing(ref
     problem = build_problem(RunConfig(data=Data(name="digits_images", num_train=30, size=4)))
     assert problem.posterior.dataset.x_train.shape == (30, 4, 4, 1)
     run = ("run", own("regression"), "--runs", tmp_path)
-    assert "leave out split, gap, num_train and size" in refused(*run, "--data.num-train", "5")
+    assert "leave out split, gap, num_train, size and task" in refused(*run, "--data.num-train", "5")
     assert "size=4 is for images" in refused("run", own("wine"), "--runs", tmp_path, "--data.size", "4")
