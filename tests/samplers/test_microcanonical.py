@@ -62,6 +62,21 @@ def test_kick_is_a_rotation_that_keeps_its_digits():
         np.testing.assert_allclose(change, exact_change, rtol=1e-5, atol=1e-9)
 
 
+def test_one_mass_for_all_is_a_mass_for_each():
+    """Scaled gradients are not written out where the masses are one scalar: the same steps, but for rounding."""
+    known = gaussian(np.zeros(10), np.eye(10))
+
+    def draws(mass):
+        kernel = mclmc(known.target, step_size=0.5, decoherence_length=3.0, inverse_mass_matrix=mass)
+        return sample(KEY, kernel, known.positions(NUM_CHAINS), known.batch, num_steps=5).draws
+
+    one, each, other = draws(4.0), draws(jnp.full(10, 4.0)), draws(1.0)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), one, each
+    )  # some 100 roundings of numbers near 1
+    assert np.abs(flat(one) - flat(other)).max() > 0.1
+
+
 def test_bias_vanishes_with_the_step_size():
     """Unadjusted, at a large step the variance is off by far more than its Monte Carlo error; at a small one it is right."""
     known = gaussian(np.zeros(10), np.eye(10))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from samplers import Save, dynamic_hmc, ghmc, hmc, make_mesh, mala, sample
-from samplers.trajectory import spread
+from samplers.trajectory import _metric, spread
 from tests.samplers.analytic import anisotropic, assert_means, isotropic
 
 KEY, NUM_CHAINS = jax.random.key(6), 4
@@ -51,3 +51,13 @@ def test_energy_and_momentum_are_those_with_which_a_step_ends(make):
     # A few roundings of sums of ten numbers of the order of 10.
     expected = known.mean.size / 2 * result.info.kinetic_temperature - result.draws
     np.testing.assert_allclose(result.info.energy, expected, rtol=0, atol=100 * np.finfo(np.float32).eps * 10)
+
+
+@pytest.mark.parametrize("inverse_mass", [4.0, [4.0], [1.0, 2.0, 3.0]])
+def test_kinetic_energy_and_its_gradient_are_those_of_the_metric(inverse_mass):
+    """A wrong gradient would leave the law right, and trajectories that lead nowhere."""
+    momentum = jnp.array([0.5, -1.0, 2.0])
+    energy, velocity = jax.value_and_grad(_metric(jnp.array(inverse_mass)).kinetic_energy)(momentum)
+    scaled = np.array(inverse_mass) * np.array(momentum)
+    np.testing.assert_allclose(energy, 0.5 * scaled @ np.array(momentum), rtol=3 * 1.2e-7)
+    np.testing.assert_allclose(velocity, scaled, rtol=2 * 1.2e-7)
