@@ -13,6 +13,7 @@ disagree, or chains that do not mix in function space either.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,19 +21,19 @@ import xarray as xr
 
 from bayesnn.config import HMC, Imported, RunConfig, WarmUp
 from bayesnn.izmailov2021 import oracle
+from bayesnn.izmailov2021.measured import BASINS, finding_of, judgement_of
 from bayesnn.izmailov2021.scales import Scale
-from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
+from bayesnn.suite.suite import Hypothesis, Judgement, Planned
 from diagnostics.claims import Finding
 from diagnostics.convergence import ess_bulk, rhat
-from diagnostics.estimates import Estimate
 from diagnostics.evidence import Evidence
 from diagnostics.mixing import MIN_ESS, functions_converge
 from diagnostics.regions import masses_from_logs, regions_visited_by_mass
+from diagnostics.regions.claims import BOUND
 
-TITLE = "Chains that mix in function space can weigh regions wrongly"
+TITLE = "Chains that mix in function space can weigh regions wrongly, and do so here"
 SOURCE = "the critique of Izmailov et al. 2021"
 THRESHOLD = 1.01  # of R-hat: Vehtari et al. 2021
-BASINS = "basins"
 
 
 def plan(scale: Scale) -> Hypothesis:
@@ -64,7 +65,7 @@ def judge_here(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Ask whether it happens on a small network."""
     network = trees["network"]
     converged = functions_converge(Evidence(network))
-    visited = finding_of(network, "regions-visited-by-mass")
+    visited = finding_of(network, BASINS, "regions-visited-by-mass")
     return told("B1 here", verdict_of(converged.verdict == "pass", visited.verdict), visited, f"{converged.note} {visited.note}")
 
 
@@ -77,21 +78,6 @@ def verdict_of(mixes: bool, visited: str) -> str:
 
 def told(claim: str, verdict: str, visited: Finding, note: str) -> Judgement:
     """Return a verdict with the distance between visits and masses."""
-    finding = Finding(claim, "hypothesis", verdict, visited.value, visited.interval, visited.bound, note)
-    if visited.value is None or visited.interval is None or visited.bound is None:
-        return Judgement(finding)
-    rows = {"visits and masses": Estimate(visited.value, *visited.interval)}
+    finding = dataclasses.replace(visited, claim=claim, kind="hypothesis", verdict=verdict, note=note)
     caption = "Total variation distance between visits and masses; the line is the bound between pass and fail."
-    return Judgement(finding, (Exhibit(caption, "total variation distance", rows, (visited.bound,)),))
-
-
-def finding_of(tree: xr.DataTree, claim: str) -> Finding:
-    """Return what the measure of basins has found on a run.
-
-    Raises:
-        ValueError: It says nothing about this claim.
-    """
-    for found in tree[BASINS].attrs["findings"]:
-        if found["claim"] == claim:
-            return Finding.from_dict(found)
-    raise ValueError(f"the measure {BASINS} has no finding {claim}")
+    return judgement_of(finding, "visits and masses", caption, "total variation distance", (BOUND,))

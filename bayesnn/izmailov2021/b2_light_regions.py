@@ -12,15 +12,15 @@ it lies above -0.1; inconclusive otherwise, and where the regions' masses do not
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 import xarray as xr
 
-from bayesnn.izmailov2021.b1_region_weights import finding_of
+from bayesnn.izmailov2021.measured import BASINS, finding_of, judgement_of
 from bayesnn.izmailov2021.scales import Scale
-from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement
-from diagnostics.claims import Finding
-from diagnostics.estimates import Estimate
+from bayesnn.suite.suite import Hypothesis, Judgement
+from diagnostics.regions.claims import SLOPE
 
 TITLE = "Low-mass regions are over-visited"
 SOURCE = "the critique of Izmailov et al. 2021"
@@ -33,14 +33,6 @@ def plan(scale: Scale) -> Hypothesis:
 
 def judge(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Say what the measure of basins has found."""
-    found = finding_of(trees["network"], "light-regions-over-visited")
-    finding = Finding("B2", "hypothesis", found.verdict, found.value, found.interval, found.bound, found.note)
-    if found.value is None or found.interval is None:
-        return Judgement(finding)
-    exhibit = Exhibit(
-        "Power of the mass with which visits a unit of mass go; left of zero light regions are visited too often.",
-        "power",
-        {"visits by mass": Estimate(found.value, *found.interval)},
-        (0.0, -0.1),
-    )
-    return Judgement(finding, (exhibit,))
+    found = finding_of(trees["network"], BASINS, "light-regions-over-visited")
+    caption = "Power of the mass with which visits a unit of mass go; left of zero light regions are visited too often."
+    return judgement_of(dataclasses.replace(found, claim="B2"), "visits by mass", caption, "power", (0.0, -SLOPE))

@@ -14,7 +14,7 @@ The interval of the slope holds the errors of all of them, from resampling solut
 order; it is wider where regions scatter about the plane by more than that. Errors of coefficients draw the slope towards 0.
 
 Decides: supported if the interval of the slope on the coefficient lies below 0, contradicted if above; inconclusive otherwise,
-and where SGD and the posterior have fewer than 3 regions in common.
+where SGD and the posterior have fewer than 3 regions in common, and where the two methods disagree about the masses.
 """
 
 from __future__ import annotations
@@ -26,15 +26,16 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
-from bayesnn.izmailov2021.b1_region_weights import BASINS
 from bayesnn.izmailov2021.b3_right_weights import minibatch_sgd
+from bayesnn.izmailov2021.masses import masses_of
+from bayesnn.izmailov2021.measured import BASINS
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.measure.classify import label_run
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement
 from diagnostics.claims import interval_text
 from diagnostics.estimates import NUM_RESAMPLES, SEED, Estimate, few_systems_factor, interval
 from diagnostics.hypotheses import hypothesis, inconclusive
-from diagnostics.regions import masses_from_weights
+from diagnostics.regions.masses import dispute
 
 TITLE = "SGD prefers regions of low learning coefficient"
 SOURCE = "the critique of Izmailov et al. 2021"
@@ -94,13 +95,16 @@ def judge(trees: Mapping[str, xr.DataTree]) -> Judgement:
         reason = f"SGD and the posterior have {known.size} regions in common, a slope at equal loss needs {FEWEST_REGIONS}."
         return Judgement(inconclusive("B4", reason), exhibits)
     fair, crude = slope(whole, at_equal_loss=True), slope(whole, at_equal_loss=False)
-    verdict = "supported" if fair.upper < 0 else "contradicted" if fair.lower > 0 else "inconclusive"
+    disputed = dispute(masses_of(trees["network"].children[BASINS]))
+    verdict = "inconclusive"
+    if not disputed and not fair.lower <= 0 <= fair.upper:
+        verdict = "supported" if fair.upper < 0 else "contradicted"
     note = (
         f"SGD's share against mass changes by {interval_text(*fair)} nats a unit of the learning coefficient at equal training "
         f"loss, over the {known.size} of {whole.mass.shape[1]} regions that SGD and the posterior share, which hold "
         f"{whole.solutions[0, known].sum():.0f} of {whole.solutions[0].sum():.0f} solutions; without regard to the loss by "
-        f"{interval_text(*crude)}."
-    )
+        f"{interval_text(*crude)}. {disputed}"
+    ).rstrip()
     first = Exhibit(
         "How the log odds of SGD's share against mass change with the learning coefficient; left of zero SGD prefers low ones.",
         "nats a unit",
@@ -116,11 +120,8 @@ def compared(network: xr.DataTree, sgd: xr.DataTree) -> Compared:
         ValueError: The regions are no clusters of functions.
     """
     basins, num_data = network.children[BASINS], sgd.attrs["num_data"]
-    particles, replicas, evidence = (basins[name].to_dataset() for name in ("particles", "replicas", "evidence"))
-    num_regions = basins["regions"].sizes["region"]
-    mass = masses_from_weights(
-        "tempered SMC", particles["label"].values, particles["log_weight"].values, evidence["by_system"].values, num_regions
-    )
+    mass, replicas = masses_of(basins)[0], basins["replicas"].to_dataset()
+    num_regions = mass.share.size
     losses = -sgd["sample_stats"].to_dataset()["log_likelihood"].values.reshape(-1, 1) / num_data
     solutions, loss = mean_by_region(label_run(basins, sgd).reshape(-1, 1), losses, num_regions)
     _, posterior_loss = mean_by_region(replicas["label"].values, -replicas["log_likelihood"].values / num_data, num_regions)

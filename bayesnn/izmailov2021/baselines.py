@@ -12,7 +12,8 @@ temperature
     s + e = c\, \epsilon_0 / 2,
 
 e and s being the sums of the step sizes in the first and second half of a cycle of c steps, the largest of which is
-:math:`\epsilon_0`. Where k c :math:`\epsilon_0` is small that is s / (s + e) = 0.18, however many cycles there are.
+:math:`\epsilon_0`. Where k c :math:`\epsilon_0` is small that is s / (s + e) = 0.18, however many cycles there are. So cycles
+begin with the step that takes them to 99 %, at every scale.
 """
 
 from __future__ import annotations
@@ -42,14 +43,16 @@ CHAINS = 4
 PRECONDITIONED = 10
 # SGHMC moves by the square of its step a gradient, SGLD by half of its own: 0.003 on digits, where the audit passes.
 MOMENTUM = 0.3
-# Of the cyclical samplers: cycles, of which the first is burn-in, and the largest step in those of the sampler without cycles.
-LANGEVIN_CYCLES, LANGEVIN_PEAK = 5, 25.0
-MOMENTUM_CYCLES, MOMENTUM_PEAK = 10, 10 / 3
+# Of the cyclical samplers: cycles, of which the first is burn-in, and the length of a cycle times its largest step, in units of
+# the prior's variance (SGLD) and of its standard deviation (SGHMC, critically damped), which get to 0.990 and 0.991 of the
+# temperature.
+LANGEVIN_CYCLES, LANGEVIN_REACH = 5, 51.0
+MOMENTUM_CYCLES, MOMENTUM_REACH = 10, 46.0
 
 
 def baselines(world: World, seeds: int) -> dict[str, RunConfig]:
     """Return a run for each method, by name."""
-    steps, draws = world.sgd_steps, 100
+    steps, draws, sd = world.sgd_steps, 100, world.prior_scale
     thin = LONGER * steps // 2 // draws
     size = world.sgd.batch_size
     fit = {"warmup": WarmUp(steps=steps), "start": "model", "draws": draws, "thin": 1}
@@ -61,14 +64,10 @@ def baselines(world: World, seeds: int) -> dict[str, RunConfig]:
         "pSGLD": world.vary(
             sampler=SGLD(step_size=langevin / PRECONDITIONED, preconditioner="rmsprop", batch_size=size), **wander
         ),
-        "cyclical SGLD": cyclical(world, SGLD(step_size=LANGEVIN_PEAK * langevin, batch_size=size), LANGEVIN_CYCLES),
+        "cyclical SGLD": cyclical(world, SGLD(batch_size=size), LANGEVIN_CYCLES, LANGEVIN_REACH * sd**2),
         "SGHMC": world.vary(sampler=SGHMC(step_size=momentum, batch_size=size), **wander),
         # Friction that damps the prior's directions critically warms them up in the fewest steps.
-        "cyclical SGHMC": cyclical(
-            world,
-            SGHMC(step_size=MOMENTUM_PEAK * momentum, friction=2 / world.prior_scale, batch_size=size),
-            MOMENTUM_CYCLES,
-        ),
+        "cyclical SGHMC": cyclical(world, SGHMC(friction=2 / sd, batch_size=size), MOMENTUM_CYCLES, MOMENTUM_REACH * sd),
         "SWAG": world.vary(sampler=SWAG(batch_size=size), chains=1, **fit),
         "multi-SWAG": world.vary(sampler=SWAG(batch_size=size), chains=CHAINS, **fit),
         VARIATIONAL: world.vary(sampler=MeanFieldVI(batch_size=size), chains=1, **fit),
@@ -82,10 +81,17 @@ def baselines(world: World, seeds: int) -> dict[str, RunConfig]:
     }
 
 
-def cyclical(world: World, sampler: SGLD | SGHMC, cycles: int) -> RunConfig:
-    """Return a cyclical run of as many steps as one without cycles, with a draw at the end of every cycle but the first."""
+def cyclical(world: World, sampler: SGLD | SGHMC, cycles: int, reach: float) -> RunConfig:
+    """Return a cyclical run of as many steps as one without cycles, with a draw at the end of every cycle but the first.
+
+    Args:
+        world: Where it runs.
+        sampler: Whose length of cycles and step size are set.
+        cycles: Number of cycles of a chain.
+        reach: Length of a cycle times its largest step.
+    """
     length = LONGER * world.sgd_steps // cycles
-    sampler = sampler.model_copy(update={"cycle_length": length})
+    sampler = sampler.model_copy(update={"cycle_length": length, "step_size": reach / length})
     return world.vary(sampler=sampler, warmup=WarmUp(steps=length), draws=cycles - 1, thin=length, chains=CHAINS)
 
 

@@ -22,11 +22,11 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from bayesnn.izmailov2021.disagreement import settled
 from bayesnn.izmailov2021.mixtures import mixture_scores
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judge, Judgement, Planned
 from diagnostics.estimates import Estimate
-from diagnostics.evidence import Evidence
 from diagnostics.hypotheses import (
     conjunction,
     gain,
@@ -36,8 +36,8 @@ from diagnostics.hypotheses import (
     paired_gain,
     point_scores,
     superiority,
+    weakest,
 )
-from diagnostics.mixing import functions_converge
 
 TITLE = "HMC beats SGD and deep ensembles in distribution"
 SOURCE = "Izmailov et al. 2021, sections 1 and 6"
@@ -89,18 +89,11 @@ def judge(world: str, labels: list[str]) -> Judge:
             Exhibit(OTHER[other], other.replace("_", " "), others),
             *(absolute(key, {name: level_of(scores, key) for name, scores in methods.items()}) for key in ("log_score", other)),
         )
-        settled = [functions_converge(Evidence(trees[f"{label}-hmc"])) for label in labels]
-        verdict = conjunction(superiority(one) for one in gains.values())
-        note = " ".join(gain_sentence(f"HMC over {rival}", one) for rival, one in gains.items())
-        apart = [one for one in settled if one.verdict == "fail"]
-        unknown = [one for one in settled if one.verdict != "pass"] if verdict == "contradicted" else []
-        if apart or unknown:
-            verdict, words = "inconclusive", "do not agree" if apart else "are not known to agree"
-            note += (
-                f" But the chains of HMC {words} ({len(apart or unknown)} of {len(labels)} runs): {(apart or unknown)[0].note}"
-            )
-        weakest = min(gains.values(), key=lambda one: one.value)
-        return Judgement(hypothesis(f"C1 {world}", verdict, weakest, note, bound=0.0), exhibits)
+        runs = [trees[f"{label}-hmc"] for label in labels]
+        verdict, doubt = settled(conjunction(map(superiority, gains.values())), runs, favoured="contradicted")
+        note = " ".join(gain_sentence(f"HMC over {rival}", one) for rival, one in gains.items()) + doubt
+        decisive = gains[weakest(gains, superiority)]
+        return Judgement(hypothesis(f"C1 {world}", verdict, decisive, note, bound=0.0), exhibits)
 
     return claim
 

@@ -4,9 +4,9 @@ Run: HMC, and every baseline on the same network, prior and data.
 
 Compared, on the same test points: total variation distance of the predictive probabilities to those of one half of HMC's chains,
 beside the floor: that of the other half to it. Both are averaged over all ways to halve the chains. Beside it the same with that
-other half thinned to as many draws as the baseline has: a few draws of the posterior itself are far from its mean, and a method
-may be closer than they are. Log density of the test targets beside it. Intervals resample the test points, the chains of HMC and
-those of the baseline (blocks of draws, of fewer than four chains).
+other half thinned to as many effective draws as the baseline has: a few draws of the posterior itself are far from its mean, and
+a method may be closer than they are. Log density of the test targets beside it. Intervals resample the test points, the chains of
+HMC and those of the baseline (blocks of draws, of fewer than four chains).
 
 Beside all of it, by agreement and by total variation: where one more chain of HMC would lie (the band, from holding each of its
 chains against the others), and two controls: another chain of HMC, which should lie inside, and one at T = 0.5, which should not.
@@ -15,8 +15,13 @@ no other reason.
 
 Decides:
 *well*: the ensemble, SGLD and SGHMC do not lose 0.01 nats a point or more to HMC (non-inferiority);
-*differ*: each of them lies farther from HMC than the floor, the interval of the excess above zero;
+*differ*: each of them lies farther from HMC than the floor, the interval of the excess above zero; for samplers it is the floor
+of as many effective draws, since few draws of the right posterior would be far from it, too. An ensemble is what its members are;
 *order*: the ensemble's distance equals SGLD's within 0.01, and mean-field VI's is larger.
+
+All are inconclusive where HMC's chains are shown to disagree in function space, for then there is nothing to be close to. Chains
+that are too short to tell predict worse than their posterior, and differ from it as well as from each other: they neither support
+*well* and *order* nor contradict *differ*.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ import xarray as xr
 from jaxtyping import Bool
 
 from bayesnn.izmailov2021.baselines import ENSEMBLE, LANGEVIN, VARIATIONAL, baselines
+from bayesnn.izmailov2021.disagreement import settled
 from bayesnn.izmailov2021.distances import Distance, combined, less, mixture, parts_of_run, total_variation
 from bayesnn.izmailov2021.mixtures import mixture_scores
 from bayesnn.izmailov2021.scales import Scale
@@ -69,7 +75,7 @@ class Distances(NamedTuple):
     Attributes:
         method: Of a method.
         floor: Of the other half of the chains.
-        thinned_floor: Of the other half, thinned to as many draws as the method has.
+        thinned_floor: Of the other half, thinned to as many effective draws as the method has.
     """
 
     method: Distance
@@ -93,8 +99,8 @@ def judge_well(trees: Mapping[str, xr.DataTree]) -> Judgement:
     worst = weakest(named, non_inferiority)
     note = gain_sentence(f"Of {', '.join(named)} the least certain to keep up with HMC is {worst}", gains[worst])
     exhibit = Exhibit("Test log density gained over HMC; marked is the margin.", "nats a point", gains, (-MARGIN, 0.0))
-    verdict = conjunction(map(non_inferiority, named.values()))
-    return Judgement(hypothesis("C6 well", verdict, gains[worst], note, -MARGIN), (exhibit,))
+    verdict, doubt = settled(conjunction(map(non_inferiority, named.values())), [trees[HMC]], favoured="supported")
+    return Judgement(hypothesis("C6 well", verdict, gains[worst], note + doubt, -MARGIN), (exhibit,))
 
 
 def judge_differ(trees: Mapping[str, xr.DataTree]) -> Judgement:
@@ -103,7 +109,7 @@ def judge_differ(trees: Mapping[str, xr.DataTree]) -> Judgement:
     excess = {name: less(one.method, one.floor).estimate() for name, one in distances.items()}
     ranked = dict(sorted(excess.items(), key=lambda item: item[1].value))
     at_equal = {name: less(distances[name].method, distances[name].thinned_floor).estimate() for name in ranked}
-    named = {name: excess[name] for name in NAMED}
+    named = {name: (excess if trees[name].attrs["kind"] == "ensemble" else at_equal)[name] for name in NAMED}
     nearest = weakest(named, superiority)
     what = f"Of {', '.join(named)} the least certain to differ is {nearest}, beyond the floor by"
     note = gain_sentence(what, excess[nearest], UNIT)
@@ -114,7 +120,7 @@ def judge_differ(trees: Mapping[str, xr.DataTree]) -> Judgement:
         *closeness_exhibits(trees),
         Exhibit("Distance to HMC beyond its own floor, nearest first.", UNIT, ranked),
         Exhibit(
-            "The same beyond the floor at equal numbers of draws; below zero a method is closer than as many draws of HMC.",
+            "The same beyond the floor of as many effective draws; below zero a method is closer than so many draws of HMC.",
             UNIT,
             at_equal,
         ),
@@ -122,8 +128,8 @@ def judge_differ(trees: Mapping[str, xr.DataTree]) -> Judgement:
     if sampled_at:
         caption = "Temperature at which Markov chains sampled; 1 is the posterior's."
         exhibits += (Exhibit(caption, "temperature", sampled_at, (1.0,)),)
-    verdict = conjunction(map(superiority, named.values()))
-    return Judgement(hypothesis("C6 differ", verdict, excess[nearest], note, 0.0), exhibits)
+    verdict, doubt = settled(conjunction(map(superiority, named.values())), [trees[HMC]], favoured="contradicted")
+    return Judgement(hypothesis("C6 differ", verdict, excess[nearest], note + doubt, 0.0), exhibits)
 
 
 def judge_order(trees: Mapping[str, xr.DataTree]) -> Judgement:
@@ -136,8 +142,8 @@ def judge_order(trees: Mapping[str, xr.DataTree]) -> Judgement:
     like, order = rows.values()
     note = f"{gain_sentence('Ensemble minus SGLD', like, UNIT)} {gain_sentence('Mean-field VI minus ensemble', order, UNIT)}"
     exhibit = Exhibit("Differences of distances to HMC; marked is the margin.", UNIT, rows, (0.0, -MARGIN, MARGIN))
-    verdict = conjunction([equivalence(like), superiority(order)])
-    return Judgement(hypothesis("C6 order", verdict, order, note, 0.0), (exhibit,))
+    verdict, doubt = settled(conjunction([equivalence(like), superiority(order)]), [trees[HMC]], favoured="supported")
+    return Judgement(hypothesis("C6 order", verdict, order, note + doubt, 0.0), (exhibit,))
 
 
 def methods(trees: Mapping[str, xr.DataTree]) -> list[str]:
@@ -193,7 +199,8 @@ def distances_to(hmc: xr.DataTree, other: xr.DataTree, name: str = "method") -> 
         raise ValueError("one chain of HMC has no floor; run two or more")
     method, parts = mixture(name, parts_of_run(other)), parts_of_run(hmc)
     sizes = {len(half) for pair in halves for half in pair}
-    thinned = {size: parts_of_run(hmc, _as_many_as(hmc, size, other)) for size in sizes}
+    count = effective_draws(other)
+    thinned = {size: parts_of_run(hmc, _thinned(hmc, -(-count // size))) for size in sizes}
     found = []
     for pair in halves:
         for first, second in (pair, pair[::-1]):
@@ -203,8 +210,15 @@ def distances_to(hmc: xr.DataTree, other: xr.DataTree, name: str = "method") -> 
     return Distances(*(combined((1 / len(found), one) for one in column) for column in zip(*found, strict=True)))
 
 
-def _as_many_as(hmc: xr.DataTree, num_chains: int, other: xr.DataTree) -> Bool[np.ndarray, " draw"]:
-    """Choose draws of some chains, evenly spaced, that are as many as another run has in all; all of them if it has more."""
-    draws, asked = hmc["posterior"].sizes["draw"], other["posterior"].sizes
-    num_draws = min(draws, -(-asked["chain"] * asked["draw"] // num_chains))
-    return np.isin(np.arange(draws), np.linspace(0, draws - 1, num_draws).round())
+def effective_draws(tree: xr.DataTree) -> int:
+    """Return how many independent draws those of a run are worth, by their median function value; all where that is not known."""
+    num_draws = int(np.prod([tree["posterior"].sizes[dim] for dim in ("chain", "draw")]))
+    if tree.attrs["kind"] in INDEPENDENT or not np.isfinite(ess := prefixes(tree).ess):
+        return num_draws
+    return min(max(round(ess), 1), num_draws)
+
+
+def _thinned(hmc: xr.DataTree, num_draws: int) -> Bool[np.ndarray, " draw"]:
+    """Choose so many draws of each chain, evenly spaced; all of them if it has no more."""
+    draws = hmc["posterior"].sizes["draw"]
+    return np.isin(np.arange(draws), np.linspace(0, draws - 1, min(draws, num_draws)).round())

@@ -1,6 +1,7 @@
 """Each hypothesis in a planted world where it holds, in one where it does not, and where nobody can tell."""
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -18,7 +19,6 @@ from bayesnn.izmailov2021.suite import SCALES, suite
 from bayesnn.suite.results import MissingRunError
 from diagnostics.claims import Finding
 from diagnostics.estimates import Estimate
-from diagnostics.health import TEMPERATURE_MARGIN
 from diagnostics.hypotheses import detectable, simultaneous_level
 from tests.bayesnn.planted import NUM_POINTS, predictions
 
@@ -116,7 +116,7 @@ def test_intervals_that_hold_together_say_what_they_could_have_found():
     assert f"{detectable(gain):.2g}" != f"{detectable(gain, simultaneous_level(2)):.2g}"  # of one interval it would be another
 
 
-def shifted(gain: float, noise: float = 0.0, seed: int = 0) -> xr.DataTree:
+def shifted(gain: float, noise: float = 0.0, seed: int = 0, draws: int = 200) -> xr.DataTree:
     """Return a run with the measure `shift`, whose score on corrupted points has a gain that differs by corruption."""
     rng = np.random.default_rng(seed)
     base = np.random.default_rng(1).normal(size=(4, 5, NUM_POINTS))
@@ -130,7 +130,13 @@ def shifted(gain: float, noise: float = 0.0, seed: int = 0) -> xr.DataTree:
         },
         {"corruption": ["clean", "noise", "blur", "contrast"], "intensity": [1, 2, 3, 4, 5]},
     )
-    return predictions(SAME).assign({"shift": xr.DataTree(shift)})
+    return agreed(draws).assign({"shift": xr.DataTree(shift)})
+
+
+@functools.cache
+def agreed(draws: int) -> xr.DataTree:
+    """Return chains that agree, or are too short to tell; not to be changed."""
+    return predictions(SAME, draws=draws)
 
 
 def test_c5():
@@ -139,6 +145,23 @@ def test_c5():
     assert verdicts(c5_shift.judge_shift, worlds) == ["supported", "contradicted", "inconclusive"]
     assert verdicts(c5_shift.judge_mechanism, worlds) == ["supported", "contradicted", "inconclusive"]
     assert "On clean inputs: 0.0" in c5_shift.judge_shift(worlds[0]).finding.note  # shift alone is planted
+
+
+def test_c5_waits_for_the_chains_of_hmc():
+    def judged(judge, gain, **changed):
+        world = {"hmc": shifted(gain), "sgd": shifted(0.0), "empcov": shifted(0.0)}
+        for name, tree in changed.items():
+            world[name] = tree.assign({"shift": xr.DataTree(world[name]["shift"].to_dataset())})
+        return judge(world).finding
+
+    disagreeing = apart(SAME)
+    rests_on = ((c5_shift.judge_shift, "hmc"), (c5_shift.judge_mechanism, "hmc"), (c5_shift.judge_mechanism, "empcov"))
+    for judge, name in rests_on:
+        found = judged(judge, -0.5, **{name: disagreeing})
+        assert found.verdict == "inconclusive"
+        assert "do not agree" in found.note
+    assert judged(c5_shift.judge_shift, -0.5, hmc=agreed(20)).verdict == "inconclusive"
+    assert judged(c5_shift.judge_shift, 0.5, hmc=agreed(20)).verdict == "contradicted"
 
 
 def test_c5_null():
@@ -154,7 +177,7 @@ def test_c5_null():
 
 def fidelity_world(**skills: float) -> dict[str, xr.DataTree]:
     """Return HMC at skill 2 and baselines at theirs; the wording of a prediction moves with its skill."""
-    world = {"HMC": predictions(SAME, draws=50)}
+    world = {"HMC": predictions(SAME, draws=200)}
     return world | {name: predictions(skill, chains=2, draws=50, seed=9) for name, skill in skills.items()}
 
 
@@ -167,17 +190,67 @@ def test_c6_differ():
     assert c6_fidelity.judge_differ(fidelity_world(**one_near)).finding.verdict != "supported"
 
 
+def slow(draws: int = 50) -> xr.DataTree:
+    """Return chains of the very posterior of HMC at skill 2, of which one draw in nineteen is effective."""
+    tree = predictions(SAME, draws=draws, noise=1.0, seed=9)
+    functions = tree["functions"].to_dataset()
+    odds = np.log(functions["probability"] / (1 - functions["probability"]))
+    mean, moved = predictions(SAME, chains=1, draws=1, noise=0.0)["functions"]["probability"].values[0, 0], odds.values.copy()
+    centre = np.log(mean / (1 - mean))
+    for draw in range(1, draws):
+        fresh = odds.values[:, draw] - centre
+        moved[:, draw] = centre + 0.9 * (moved[:, draw - 1] - centre) + np.sqrt(1 - 0.9**2) * fresh
+    tree["functions"] = functions.assign(probability=(functions["probability"].dims, 1 / (1 + np.exp(-moved))))
+    return tree
+
+
+def test_c6_does_not_take_few_effective_draws_for_a_difference():
+    world = {"HMC": predictions(SAME, draws=200, noise=1.0)} | dict.fromkeys(("ensemble", "SGLD", "SGHMC"), slow())
+    judgement = c6_fidelity.judge_differ(world)
+    assert judgement.exhibits[-2].rows["SGLD"].lower > 0  # farther than all draws of HMC are
+    assert judgement.finding.verdict != "supported"
+    assert 8 <= c6_fidelity.effective_draws(slow()) <= 40  # of 200
+    ensemble = slow()
+    ensemble.attrs["kind"] = "ensemble"
+    assert c6_fidelity.effective_draws(ensemble) == 200
+
+
 def test_c6_differ_is_contradicted_by_something_closer_than_the_floor():
     """Something with more draws of the same posterior than the floor has is closer to HMC than half of it."""
-    world = {"HMC": predictions(SAME, draws=2, noise=1.0)}
-    exact = {name: predictions(SAME, chains=4, draws=400, noise=1.0, seed=9) for name in ("ensemble", "SGLD", "SGHMC")}
-    assert c6_fidelity.judge_differ(world | exact).finding.verdict == "contradicted"
+    exact = dict.fromkeys(("ensemble", "SGLD", "SGHMC"), predictions(SAME, chains=4, draws=800, noise=1.0, seed=9))
+    assert c6_fidelity.judge_differ({"HMC": predictions(SAME, draws=200, noise=1.0)} | exact).finding.verdict == "contradicted"
+    # Of two draws a chain, anything that differs less than they do would be as close.
+    assert c6_fidelity.judge_differ({"HMC": predictions(SAME, draws=2, noise=1.0)} | exact).finding.verdict == "inconclusive"
 
 
 def test_c6_well():
     worlds = [fidelity_world(ensemble=skill, SGLD=SAME, SGHMC=SAME) for skill in (SAME, BAD)]
     worlds.append(worlds[0] | {"ensemble": unclear()})
     assert verdicts(c6_fidelity.judge_well, worlds) == ["supported", "contradicted", "inconclusive"]
+
+
+@pytest.mark.parametrize("judge", [c6_fidelity.judge_well, c6_fidelity.judge_differ, c6_fidelity.judge_order])
+@pytest.mark.parametrize("skill", [GOOD, BAD])
+def test_c6_says_nothing_where_the_chains_of_hmc_disagree(judge, skill):
+    world = fidelity_world(**dict.fromkeys(("ensemble", "SGLD", "SGHMC", "mean-field VI"), skill))
+    finding = judge(world | {"HMC": apart(SAME)}).finding
+    assert finding.verdict == "inconclusive"
+    assert "But the chains of HMC do not agree (1 of 1 runs)" in finding.note
+
+
+def test_c6_takes_no_verdict_that_short_chains_favour():
+    short = {"HMC": predictions(SAME, draws=20)}
+
+    def verdict(judge, **skills):
+        return [judge(fidelity_world(**skills) | reference).finding.verdict for reference in ({}, short)]
+
+    equal, worse = ({"ensemble": skill, "SGLD": SAME, "SGHMC": SAME} for skill in (SAME, BAD))
+    assert verdict(c6_fidelity.judge_well, **equal) == ["supported", "inconclusive"]
+    assert verdict(c6_fidelity.judge_well, **worse) == ["contradicted", "contradicted"]
+    far = dict.fromkeys(("ensemble", "SGLD", "SGHMC"), GOOD)
+    assert verdict(c6_fidelity.judge_differ, **far) == ["supported", "supported"]
+    ranked = {"ensemble": 2.2, "SGLD": 2.2, "mean-field VI": 3.0}
+    assert verdict(c6_fidelity.judge_order, **ranked) == ["supported", "inconclusive"]
 
 
 def test_c6_says_which_of_the_named_failed_and_goes_on_without_others():
@@ -213,7 +286,7 @@ def test_a_held_out_chain_is_within_the_floor_and_a_cold_one_is_not():
 
 
 def test_c6_ranks_all_by_closeness_beside_the_band_of_the_chains_of_hmc():
-    world = fidelity_world(ensemble=GOOD, SGLD=2.3, SGHMC=BAD)
+    world = fidelity_world(ensemble=GOOD, SGLD=2.3, SGHMC=BAD) | {"HMC": predictions(SAME, draws=50)}
     world[c6_fidelity.AGAIN] = predictions(SAME, chains=1, draws=50, seed=5)
     world[c6_fidelity.COLD] = predictions(SAME + 0.3, chains=1, draws=50, seed=4)
     distance, agreement = c6_fidelity.closeness_exhibits(world)
@@ -275,13 +348,18 @@ def temperature_after_cycles(sampler: SGLD | SGHMC, curvature: float, cycles: in
 CYCLICAL = ("cyclical SGLD", "cyclical SGHMC")
 
 
+@pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("name", CYCLICAL)
-def test_cycles_are_long_enough_to_warm_the_weights_up(name):
-    """In the slowest directions, those that only the prior holds: to what the audit passes, on digits."""
-    world = SCALES["laptop"][0]().main
-    sampler = baselines(world, 1)[name].sampler
-    curvature = world.prior_scale**-2
-    assert temperature_after_cycles(sampler, curvature) > 1 - TEMPERATURE_MARGIN
+def test_cycles_are_long_enough_to_warm_the_weights_up(name, scale):
+    """In the slowest directions, those that only the prior holds, to 99 %.
+
+    Longer cycles are taken as 4,000 steps of the same length in all, which leave sums within 0.2 % of integrals.
+    """
+    world = SCALES[scale][0]().main
+    sampler, curvature = baselines(world, 1)[name].sampler, world.prior_scale**-2
+    length = min(sampler.cycle_length, 4000)
+    coarse = {"cycle_length": length, "step_size": sampler.step_size * sampler.cycle_length / length}
+    assert temperature_after_cycles(sampler.model_copy(update=coarse), curvature, cycles=2) > 0.99 - 0.002
     # The negative control: cycles of 100 steps.
     assert temperature_after_cycles(sampler.model_copy(update={"cycle_length": 100}), curvature, cycles=100) < 0.5
 
@@ -297,14 +375,14 @@ def test_the_temperature_after_cycles_is_as_the_baselines_say(length):
 
 
 def test_rules_for_the_length_of_cycles():
-    """Those of docs/methods.md: 98 % at the edge of the rule, to the rounding of its factors, and far less at half of it."""
+    """Those of docs/methods.md: 99 % at the edge of the rule, to the rounding of its factors, and far less at half of it."""
     sd, length = 0.3, 4000
-    langevin = SGLD(step_size=43 * sd**2 / length, cycle_length=length)
-    momentum = SGHMC(step_size=41 * sd / length, friction=2 / sd, cycle_length=length)
+    langevin = SGLD(step_size=51 * sd**2 / length, cycle_length=length)
+    momentum = SGHMC(step_size=46 * sd / length, friction=2 / sd, cycle_length=length)
     for sampler in (langevin, momentum):
-        assert temperature_after_cycles(sampler, sd**-2, cycles=2) == pytest.approx(0.98, abs=0.001)
+        assert temperature_after_cycles(sampler, sd**-2, cycles=2) == pytest.approx(0.99, abs=0.002)
         half = sampler.model_copy(update={"step_size": sampler.step_size / 2})
-        assert temperature_after_cycles(half, sd**-2, cycles=2) < 0.9
+        assert temperature_after_cycles(half, sd**-2, cycles=2) < 0.91
 
 
 @pytest.mark.parametrize("name", CYCLICAL)
@@ -434,6 +512,9 @@ def test_c4_takes_nothing_from_priors_under_which_chains_disagree():
     assert judge(reference=agreed, a=predictions(BAD), b=apart(SAME)).verdict == "contradicted"
     assert judge(reference=apart(SAME), a=agreed, b=agreed).verdict == "inconclusive"
     assert judge(reference=agreed, a=agreed, b=apart(SAME)).note.endswith("The chains disagree under b.")
+    found = judge(reference=agreed, a=apart(0.5), b=predictions(BAD))  # the farthest decides nothing
+    assert found.verdict == "contradicted"
+    assert "the farthest from the reference is b:" in found.note
 
 
 def test_c1_says_nothing_of_chains_that_disagree():

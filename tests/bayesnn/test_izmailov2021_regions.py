@@ -24,11 +24,13 @@ from bayesnn.measure.store import read_measure
 from bayesnn.reference import Bundle
 from diagnostics import regions
 from diagnostics.floor import Prefixes
+from diagnostics.hypotheses import paired_gain
 from diagnostics.trees import make_tree
 from tests.bayesnn.planted import NUM_POINTS, predictions
 
 GOOD, SAME, BAD = 2.5, 2.0, 1.5  # log odds, see `planted.predictions`
 CHAINS, DRAWS = 10, 200
+NUM_REGIONS, LADDERS, NUM_DATA = 6, 8, 300
 
 
 def verdicts(judge, worlds):
@@ -101,14 +103,29 @@ def test_b2():
     assert verdicts(b2_light_regions.judge, worlds) == ["supported", "contradicted", "inconclusive"]
 
 
-def by_mass(*skills, mass, noise=0.0):  # noise is of the points, and 0 on average
-    """Return HMC at equal skill to SGD, whose regions predict with skills of their own."""
+def systems(found, places, by_system=None, log_likelihood=None):
+    """Return what two methods found, by their labels: eight systems of particles of equal weights, and eight ladders."""
+    particles = {"label": found, "log_weight": np.full(found.shape, -np.log(found.shape[1]))}
+    replicas = {"label": places, "log_likelihood": np.zeros(places.shape) if log_likelihood is None else log_likelihood}
+    return {
+        "particles": xr.Dataset({name: (("system", "particle"), values) for name, values in particles.items()}),
+        "replicas": xr.Dataset({name: (("ladder", "replica"), values) for name, values in replicas.items()}),
+        "evidence": xr.Dataset({"by_system": ("system", np.zeros(len(found)) if by_system is None else by_system)}),
+    }
+
+
+def by_mass(*skills, mass, noise=0.0, found=None, places=None):  # noise is of the points, and 0 on average
+    """Return HMC at equal skill to SGD, whose regions predict with skills of their own and are weighed without any error."""
     right = [predictions(skill)["functions"]["log_likelihood"].values.mean((0, 1)) for skill in skills]
     of_points = np.random.default_rng(3).normal(size=NUM_POINTS)
     log_predictive = np.array(right) + noise * (of_points - of_points.mean())
-    table = xr.Dataset({"mass": (("estimator", "region"), np.array([mass, mass]))})
-    predictive = xr.Dataset({"log_predictive": (("region", "point"), log_predictive)})
-    return with_basins(predictions(SAME), regions=table, predictions=predictive)
+    exact = np.tile(np.repeat(np.arange(len(mass)), np.round(10 * np.array(mass)).astype(int)), (LADDERS, 1))
+    return with_basins(
+        predictions(SAME),
+        regions=xr.Dataset(coords={"region": np.arange(len(mass))}),
+        predictions=xr.Dataset({"log_predictive": (("region", "point"), log_predictive)}),
+        **systems(exact if found is None else found, exact if places is None else places),
+    )
 
 
 def test_b3():
@@ -128,10 +145,39 @@ def test_b3_weighs_regions_by_their_mass_and_leaves_out_those_without_draws():
     log_predictive = world["basins"]["predictions"]["log_predictive"].values
     log_predictive[2] = np.nan
     expected = np.log(0.25 * np.exp(log_predictive[0]) + 0.75 * np.exp(log_predictive[1]))
-    np.testing.assert_allclose(b3_right_weights.mixture_by_mass(world), expected, rtol=1e-12)
+    scores = b3_right_weights.mixture_by_mass(world)
+    np.testing.assert_allclose(scores, np.broadcast_to(expected, scores.shape), rtol=1e-12)
 
 
-NUM_REGIONS, LADDERS, NUM_DATA = 6, 8, 300
+def test_b3_knows_the_errors_of_the_masses():
+    """Two regions that predict 0.9 and 0.3 at every point, weighed by systems of forty draws: points add no error."""
+    mass, predicted, points, repeats = (0.8, 0.2), np.array([0.9, 0.3]), 3, 200
+    truth, nothing = np.log(mass @ predicted), np.zeros((1, points))
+    held, ignorant = [], []
+    for seed in range(repeats):
+        found, places = np.random.default_rng(seed).choice(2, (2, LADDERS, 40), p=mass)
+        table = xr.Dataset({"log_predictive": (("region", "point"), np.log(predicted)[:, None].repeat(points, 1))})
+        regions_known = xr.Dataset(coords={"region": [0, 1]})
+        world = with_basins(xr.DataTree(), regions=regions_known, predictions=table, **systems(found, places))
+        scores = b3_right_weights.mixture_by_mass(world)
+        for known, members in ((held, scores), (ignorant, scores.mean(0, keepdims=True))):
+            gain = paired_gain(members, nothing)
+            known.append(gain.lower <= truth <= gain.upper)
+    assert np.mean(held) >= 0.95 - 4 * np.sqrt(0.95 * 0.05 / repeats)
+    assert np.mean(ignorant) < 0.1  # as if the masses were known
+
+
+def test_b3_needs_masses_that_agree():
+    rng = np.random.default_rng(0)
+    found, places = (rng.choice(2, (LADDERS, 200), p=mass) for mass in ((0.9, 0.1), (0.5, 0.5)))
+    sgd = predictions(SAME, chains=10, draws=1, seed=3)
+    for ladders, verdict in ((found, "supported"), (places, "inconclusive")):
+        world = by_mass(GOOD, GOOD, mass=(0.9, 0.1), found=found, places=ladders)
+        finding = b3_right_weights.judge({"network": world, "sgd": sgd}).finding
+        assert finding.verdict == verdict
+        assert ("disagree about the masses" in finding.note) == (verdict == "inconclusive")
+
+
 COEFFICIENTS = np.array([10.0, 14.0, 11.0, 16.0, 13.0, 18.0])
 MASS = np.array([0.25, 0.2, 0.15, 0.15, 0.15, 0.1])
 
@@ -153,16 +199,12 @@ def preference(by_coefficient, losses=None, by_loss=0.0, seed=0):
     )
     places = rng.choice(NUM_REGIONS, (LADDERS, 2000), p=MASS)
     total = (NUM_DATA * losses + COEFFICIENTS)[places] + 4 * rng.normal(size=places.shape)
-    replicas = {"label": places, "log_likelihood": -total}
     found = rng.choice(NUM_REGIONS, (LADDERS, 500), p=MASS)
-    particles = {"label": found, "log_weight": np.full(found.shape, -np.log(500.0))}
     network = with_basins(
         predictions(SAME),
         regions=xr.Dataset(coords={"region": np.arange(NUM_REGIONS)}),
-        particles=xr.Dataset({name: (("system", "particle"), values) for name, values in particles.items()}),
-        replicas=xr.Dataset({name: (("ladder", "replica"), values) for name, values in replicas.items()}),
-        evidence=xr.Dataset({"by_system": ("system", 0.1 * rng.normal(size=LADDERS))}),
         classifier=xr.Dataset({"mean": ("feature", np.zeros(6)), "scale": 1.0, "centre": (("region", "feature"), centre)}),
+        **systems(found, places, 0.1 * rng.normal(size=LADDERS), -total),
     )
     return {"network": network, "sgd": sgd}
 
@@ -207,6 +249,15 @@ def test_b4_needs_three_regions_in_common():
     assert "regions in common" in judgement.finding.note
 
 
+def test_b4_needs_masses_that_agree():
+    world = preference(-0.25)
+    replicas = world["network"]["basins"]["replicas"].to_dataset()
+    world["network"]["basins"]["replicas"] = replicas.assign(label=(replicas["label"] + 1) % NUM_REGIONS)
+    finding = b4_sgd_prefers.judge(world).finding
+    assert finding.verdict == "inconclusive"
+    assert "disagree about the masses" in finding.note
+
+
 def test_regions_that_are_no_clusters_of_functions_label_no_other_run():
     world = preference(0.0)
     basins = world["network"]["basins"]
@@ -233,7 +284,10 @@ def test_what_is_measured_is_what_the_claims_read(cli, finished_copy):
     np.testing.assert_allclose(found.mass[0], table["mass"].sel(estimator="tempered SMC"), rtol=1e-12)
     sizes = network["posterior"].sizes
     assert found.solutions[0].sum() == sizes["chain"] * sizes["draw"]
-    assert np.isfinite(b3_right_weights.mixture_by_mass(network)).all()
+    mass, log_predictive = table["mass"].mean("estimator"), basins["predictions"]["log_predictive"]
+    assert np.isfinite(log_predictive.values[mass.values > 0]).all()
+    expected = np.log((mass * np.exp(log_predictive.fillna(0))).sum("region"))
+    np.testing.assert_allclose(b3_right_weights.mixture_by_mass(network).mean(0), expected, rtol=1e-12)
 
 
 def test_clusters_need_particles():

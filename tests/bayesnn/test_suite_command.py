@@ -52,6 +52,25 @@ def test_a_suite_from_nothing_to_its_report(small, tmp_path, capsys):
     assert "| | better |" in (folder / "findings.md").read_text()
 
 
+def test_data_that_are_not_at_hand_are_no_failure(monkeypatch, tmp_path):
+    whole = small_suite()
+    first, second = whole.hypotheses
+    runs, claims = ({name: of[name] for name in ("absent",)} for of in (second.runs, second.claims))
+    without = dataclasses.replace(whole, hypotheses=(first, dataclasses.replace(second, runs=runs, claims=claims)))
+    monkeypatch.setattr(command, "load_suite", lambda name, scale, only=(): without)
+    assert main(["audit-suite", "izmailov2021", "--suites", str(tmp_path)]) == 0
+
+
+def test_a_measure_that_fails_is_a_failure(monkeypatch, tmp_path):
+    """Tables have no corruptions."""
+    suite = small_suite()
+    first = suite.hypotheses[0]
+    runs = first.runs | {"hmc": first.runs["hmc"]._replace(measures={"shift": {}})}
+    measured = dataclasses.replace(suite, hypotheses=(dataclasses.replace(first, runs=runs),))
+    monkeypatch.setattr(command, "load_suite", lambda name, scale, only=(): measured)
+    assert main(["audit-suite", "izmailov2021", "--suites", str(tmp_path)]) == 1
+
+
 def test_a_plan_names_every_run(small, capsys):
     assert main(["plan", "izmailov2021", "--hardware", "tpu-v3", "--devices", "512"]) == 0
     out = capsys.readouterr().out
