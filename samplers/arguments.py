@@ -23,12 +23,12 @@ def require_share(**arguments: float) -> None:
 
 
 def require_accept_step(tuning: Any) -> None:
-    """Raise ValueError for the tuning of a kernel without an accept step, which has no acceptance rate to adapt to."""
+    """Raise ValueError for the tuning of a kernel without an accept step: it has no rate to adapt to, nor the target's law."""
     for name in OF_UNADJUSTED:
         if hasattr(tuning, name):
             raise ValueError(
-                f"a kernel with {name} has no accept step, and so no acceptance rate that a step size could follow: use an exact "
-                "kernel, or mclmc_adaptation for mclmc"
+                f"a kernel with {name} has no accept step, and one is needed here: use an exact kernel (the warm-up of mclmc is "
+                "mclmc_adaptation)"
             )
 
 

@@ -25,13 +25,13 @@ class IsokineticState(NamedTuple):
         position: Where it is.
         direction: Where it goes, of length 1 in the coordinates position / sqrt(inverse mass).
         logdensity: At the position, nats.
-        gradient: Of the log density there.
+        logdensity_grad: Its gradient there.
     """
 
     position: Position
     direction: PyTree
     logdensity: Float[Array, ""]
-    gradient: PyTree
+    logdensity_grad: PyTree
 
 
 def start(density: LogDensity, position: Position, key: Key[Array, ""]) -> IsokineticState:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from samplers.arguments import require_accept_step
 from samplers.blocks import map_blocks
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Position, State, Target, Tempering, Tuning
@@ -107,7 +108,7 @@ def parallel_tempering(
 
     Args:
         kernel: An exact kernel of the target, whose tuning has `tempering` and whose state has `logdensity` and
-            `logdensity_grad`: `hmc`, `nuts`, `mala`, `barker`, `ghmc`, `dynamic_hmc`.
+            `logdensity_grad`: `hmc`, `nuts`, `mala`, `barker`, `ghmc`, `dynamic_hmc`, `adjusted_mclmc`.
         target: The kernel's target, whose log likelihood is finite wherever its prior is.
         betas: K >= 2 inverse likelihood temperatures, increasing, the last one 1; a first one of 0 is the prior, which the
             evidence needs. numpy.linspace(0, 1, K) ** 5 is a usual start for `ladder_adaptation`.
@@ -120,7 +121,7 @@ def parallel_tempering(
         but `is_finite`, which speaks for all of them.
 
     Raises:
-        ValueError: Betas that are no such ladder, or blocks that do not divide it.
+        ValueError: Betas that are no such ladder, blocks that do not divide it, or a kernel without accept step.
         TypeError: A kernel without tempering, or (when it starts) one whose state caches no density.
 
     References:
@@ -134,6 +135,7 @@ def parallel_tempering(
         raise ValueError(f"rung_block must divide the {ladder.size} rungs, got {rung_block}")
     if not hasattr(kernel.initial_tuning, "tempering"):
         raise TypeError(f"a kernel whose tuning has `tempering` is needed, got the tuning {type(kernel.initial_tuning).__name__}")
+    require_accept_step(kernel.initial_tuning)
     rungs = jax.tree.map(lambda x: jnp.broadcast_to(x, (ladder.size, *jnp.shape(x))), kernel.initial_tuning)
     with np.errstate(divide="ignore"):
         hotter = jnp.asarray(1 / ladder, jnp.float32)
@@ -185,14 +187,10 @@ def put_together(rungs: State, parts: Parts, tuning: Tuning) -> State:
     """Return the states with positions, densities and gradients from parts, at the temperatures of the tuning."""
 
     def one(rung: State, parts: Parts, tempering: Tempering) -> State:
-        def tempered(prior: Array, likelihood: Array) -> Array:
-            temperature, likelihood_temperature = (x.astype(prior.dtype) for x in tempering)
-            return (prior + likelihood / likelihood_temperature) / temperature
-
         return rung._replace(
             position=parts.position,
-            logdensity=tempered(parts.log_prior, parts.log_likelihood),
-            logdensity_grad=jax.tree.map(tempered, parts.prior_grad, parts.likelihood_grad),
+            logdensity=tempering.combine(parts.log_prior, parts.log_likelihood),
+            logdensity_grad=jax.tree.map(tempering.combine, parts.prior_grad, parts.likelihood_grad),
         )
 
     # One by one, as the kernel steps: that keeps their bits the same on every mesh.

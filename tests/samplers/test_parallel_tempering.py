@@ -12,6 +12,7 @@ from samplers import (
     Save,
     Target,
     Tempering,
+    adjusted_mclmc,
     barker,
     cross_chain_adaptation,
     dynamic_hmc,
@@ -22,6 +23,7 @@ from samplers import (
     log_density,
     log_density_terms,
     mala,
+    mclmc,
     nuts,
     parallel_tempering,
     rejection_rates,
@@ -230,6 +232,8 @@ def test_refuses_kernels_without_tempering_or_cache():
     no_cache = parallel_tempering(sgld(MODES, step_size=1e-3), MODES, BETAS)
     with pytest.raises(TypeError, match="logdensity"):
         sample(jax.random.key(0), no_cache, START, BATCH, num_steps=1)
+    with pytest.raises(ValueError, match="a kernel with decoherence_length has no accept step, and one is needed here"):
+        parallel_tempering(mclmc(MODES, step_size=0.5, decoherence_length=2.0), MODES, BETAS)
     with pytest.raises(ValueError, match="divide"):
         parallel_tempering(HMC, MODES, BETAS, rung_block=3)
 
@@ -252,6 +256,7 @@ OTHERS = {
     "barker": lambda: barker(MODES, step_size=0.8),
     "ghmc": lambda: ghmc(MODES, step_size=0.6),
     "dynamic hmc": lambda: dynamic_hmc(MODES, step_size=0.4, trajectory_length=1.6),
+    "adjusted mclmc": lambda: adjusted_mclmc(MODES, step_size=0.8, trajectory_length=2.8),
 }
 
 
