@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 import samplers
+from bayesnn.alarms import alarm
 from bayesnn.build import Method, describe_sampler
 from bayesnn.config import RunConfig, Stop
 from bayesnn.distributed import held_by_first, is_first, on_first
@@ -176,14 +177,21 @@ class _Execution:
             self.folder.write_status(self.shard, state, self.done)
 
     def tell(self) -> None:
-        """Say what the sampler's own statistics are at the last draw."""
-        statistics = self.method.statistics
-        if statistics is None or not is_first():
+        """Say what the sampler's own statistics are at the last draw, and warn of draws that no audit would pass."""
+        if not is_first():
             return
-        names = jax.eval_shape(jax.vmap(statistics), self.run.state)
-        values = {name: self.shard.draws.read(f"sample_stats/{name}", self.done.draws)[:, -1] for name in names}
-        ranges = (f"{name} {value.min():.4g} to {value.max():.4g}" for name, value in values.items())
-        self.reporter.note(f"over chains, at the last draw: {', '.join(ranges)}")
+        statistics = self.method.statistics
+        if statistics is not None:
+            values = self._read_stats(jax.eval_shape(jax.vmap(statistics), self.run.state))
+            ranges = (f"{name} {value[:, -1].min():.4g} to {value[:, -1].max():.4g}" for name, value in values.items())
+            self.reporter.note(f"over chains, at the last draw: {', '.join(ranges)}")
+        stats, has_warmup = self._read_stats(("diverging", "acceptance_rate")), self.method.warmup is not None
+        warning = alarm(stats, self.done.num_nonfinite, self.shard.first_chain, has_warmup=has_warmup)
+        if warning is not None:
+            self.reporter.note(warning)
+
+    def _read_stats(self, names: Iterable[str]) -> Draws:
+        return {name: self.shard.draws.read(f"sample_stats/{name}", self.done.draws) for name in names}
 
     def warm_up(self) -> bool:
         """Adapt, or burn in; False when interrupted."""

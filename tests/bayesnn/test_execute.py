@@ -146,7 +146,9 @@ def test_one_chain_that_is_lost_is_named_and_the_others_go_on(tmp_path, own, cli
     others = {"layer_0.bias": (2, 4), "layer_1.kernel": (2, 4, 1), "layer_1.bias": (2, 1), "noise.log_scale": (2,)}
     np.savez(start, **{"layer_0.kernel": far}, **{name: np.zeros(shape, np.float32) for name, shape in others.items()})
     settings = ["--model.activation", "relu", "--sampler.step-size", "1e-3", "--start", start]
-    assert cli("run", own("regression"), "--runs", tmp_path, *settings).status == 0
+    status, out, _ = cli("run", own("regression"), "--runs", tmp_path, *settings)
+    assert status == 0
+    assert "warning: chain 1 left the finite numbers. Do not use these draws" in out
     commit = commit_of(tmp_path / "regression")
     assert commit.num_nonfinite[0] == 0
     assert commit.num_nonfinite[1] > 0
@@ -157,10 +159,11 @@ def test_one_chain_that_is_lost_is_named_and_the_others_go_on(tmp_path, own, cli
     assert "chain 1" in out
 
 
-def test_a_step_size_far_too_large_ends_in_a_failed_audit_and_no_crash(tmp_path, own, cli):
+def test_a_step_size_far_too_large_ends_in_a_warning_and_a_failed_audit(tmp_path, own, cli):
     settings = ["--warmup.steps", "0", "--sampler.step-size", "5"]
-    status, _, err = cli("run", own("wine"), "--runs", tmp_path, *settings)
+    status, out, err = cli("run", own("wine"), "--runs", tmp_path, *settings)
     assert (status, err) == (0, "")
+    assert "warning: chains 0, 1 diverged on the way to 100% of the draws" in out
     assert min(commit_of(tmp_path / "wine").num_divergent) > 0
     status, out, err = cli("audit", tmp_path / "wine")
     assert (status, err) == (1, "")

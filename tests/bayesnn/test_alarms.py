@@ -1,0 +1,58 @@
+"""Warnings at the end of a run: raised by what an audit fails, and by nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bayesnn.alarms import alarm
+from diagnostics.standard import HEALTH
+from diagnostics.trees import make_tree
+
+CHAINS, DRAWS = 6, 200
+
+
+def stats(*, diverged=0, acceptance=0.8, chains=slice(None)):
+    """Statistics of sound draws, but for some chains: so many that diverged, and that acceptance rate."""
+    diverging, rate = np.zeros((CHAINS, DRAWS), bool), np.full((CHAINS, DRAWS), 0.8)
+    diverging[chains, :diverged], rate[chains] = True, acceptance
+    return {"diverging": diverging, "acceptance_rate": rate}
+
+
+def raised(found, lost=(), first_chain=0, has_warmup=False):
+    return alarm(found, [int(chain in lost) for chain in range(CHAINS)], first_chain, has_warmup=has_warmup)
+
+
+@pytest.mark.parametrize("found", [stats(), stats(diverged=2), stats(acceptance=0.21), stats(acceptance=np.nan)])
+def test_sound_draws_raise_none(found):
+    assert raised(found) is None
+
+
+@pytest.mark.parametrize(
+    ("found", "lost", "words"),
+    [
+        (stats(diverged=4, chains=3), (), "warning: chain 13 diverged on the way to 2% of the draws. Do not use"),
+        (stats(diverged=DRAWS, acceptance=0.0), (), "6 of 6 chains diverged on the way to 100% of the draws, 6 of 6 chains"),
+        (stats(acceptance=0.1, chains=[0, 2]), (), "warning: chains 10, 12 accepted 10% of the proposals."),
+        (stats(), (1,), "warning: chain 11 left the finite numbers."),
+    ],
+)
+def test_chains_that_went_wrong_are_named(found, lost, words):
+    told = raised(found, lost, first_chain=10)
+    assert words in told
+    assert "lower the step size or the learning rate" in told
+
+
+def test_a_step_size_that_a_warm_up_found_is_not_to_be_lowered_by_hand():
+    assert "lengthen the warm-up (--warmup.steps)" in raised(stats(acceptance=0.1), has_warmup=True)
+    assert "lower the step size" in raised(stats(acceptance=0.1), lost=(1,), has_warmup=True)
+
+
+@pytest.mark.parametrize(
+    "found", [stats(), stats(diverged=2), stats(diverged=3, chains=0), stats(acceptance=0.21), stats(acceptance=0.19, chains=5)]
+)
+def test_an_audit_agrees(found):
+    """Of energies that say nothing themselves."""
+    energy = np.random.default_rng(0).normal(size=(CHAINS, DRAWS))
+    tree = make_tree(attrs={"kind": "mcmc", "task": "density"}, posterior={"w": energy}, sample_stats={**found, "energy": energy})
+    assert (HEALTH["energy"]({"run": tree}).verdict == "fail") == (raised(found) is not None)
