@@ -53,6 +53,8 @@ HERE = "here"
 LAUNCH_SECONDS = 1e-4
 # Each chain of a device holds about position, momentum, gradient and their proposal, twice over for the two sides of an update.
 COPIES = 8
+# Samplers whose trajectories grow to their length over the first half of a warm-up.
+GROWING = ("hmc", "dynamic-hmc", "adjusted-mclmc")
 # Settings that decide the cost of one gradient; the prior's share of it is that of one more example.
 GRADIENT = ("data", "model", "likelihood", "density", "precision", "microbatch", "data_blocks")
 
@@ -73,6 +75,7 @@ class Plan:
         seconds: Estimated wall time; NaN where gradients are.
         efficiency: Share of the devices' peak at which the time was estimated; None where it was timed.
         timed_gradients: Of one chain, in the parts of draws that were timed where whole ones take long; None elsewhere.
+        step_size: At which the gradients of trajectories are counted, where a warm-up will find another; None elsewhere.
     """
 
     num_params: int
@@ -86,6 +89,7 @@ class Plan:
     seconds: float
     efficiency: float | None
     timed_gradients: float | None = None
+    step_size: float | None = None
 
 
 class Gradient(NamedTuple):
@@ -206,6 +210,7 @@ def make_plan(
         seconds=seconds,
         efficiency=None if hardware == HERE else efficiency,
         timed_gradients=timed_gradients,
+        step_size=_first_step_size(config),
     )
 
 
@@ -235,9 +240,19 @@ def _warmup_steps(config: RunConfig) -> float:
 
     Trajectories grow to their length over its first half; and a step of sampling may skip, and pay for, a part of a cycle.
     """
-    if isinstance(config.sampler, TemperedSMC):
+    if isinstance(config.sampler, TemperedSMC) or _finds_lengths(config):
         return float("nan")
-    return config.warmup.steps * (0.75 if _has_trajectories(config) else 1 / steps_a_step(config))
+    return config.warmup.steps * (0.75 if config.sampler.kind in GROWING else 1 / steps_a_step(config))
+
+
+def _finds_lengths(config: RunConfig) -> bool:
+    """Return whether the warm-up decides how long trajectories are."""
+    return config.warmup.scheme == "cross-chain"
+
+
+def _first_step_size(config: RunConfig) -> float | None:
+    has_lengths = config.sampler.kind in (*GROWING, "parallel-tempering") and not _finds_lengths(config)
+    return config.sampler.step_size if has_lengths and config.warmup.steps else None  # type: ignore[union-attr]  # they have one
 
 
 def print_plan(console: Console, plan: Plan, hardware: str, devices: int) -> None:
@@ -265,6 +280,8 @@ def print_plan(console: Console, plan: Plan, hardware: str, devices: int) -> Non
         console.print(
             f"{devices - plan.devices} of {devices} devices would be idle: more chains or --data-blocks keep them busy."
         )
+    if plan.step_size is not None:
+        console.print(f"Counted at the step size with which the warm-up begins, {plan.step_size:g}: at twice that, half as many.")
 
 
 def gradient_flops(problem: Problem) -> float:
@@ -293,15 +310,15 @@ def _flops(lowered: Any) -> float:
 
 
 def _gradients_a_step(config: RunConfig, problem: Problem) -> float:
-    """Full-data gradients of one step of one chain."""
+    """Full-data gradients of one step of one chain; NaN where the sampler decides."""
+    if config.sampler.kind == "nuts" or _finds_lengths(config):
+        return float("nan")
     method = build_method(config, problem)
     tuning = method.kernel.initial_tuning
     if hasattr(tuning, "trajectory_length"):
         most = np.minimum(tuning.trajectory_length / tuning.step_size + 0.5, tuning.max_num_steps)  # of each rung of a ladder
         swaps = config.sampler.kind == "parallel-tempering"  # which cost a gradient on the hottest rung
         return float(np.maximum(most, 1).sum()) * (2 if config.sampler.kind == "adjusted-mclmc" else 1) + swaps
-    if config.sampler.kind == "nuts":
-        return float("nan")
     return steps_a_step(config) * _counted_gradients(method.burn_in or method.kernel, problem)
 
 
@@ -316,10 +333,6 @@ def _counted_gradients(kernel: Kernel, problem: Problem) -> float:
     # Nothing but the count is asked for, so that nothing else is compiled; data that were closed over would be all the same.
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), problem.like)
     return float(jax.jit(cost)(zeros, problem.batch))
-
-
-def _has_trajectories(config: RunConfig) -> bool:
-    return config.sampler.kind in ("hmc", "dynamic-hmc", "adjusted-mclmc")
 
 
 def _draw_bytes(problem: Problem) -> int:

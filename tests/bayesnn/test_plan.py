@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -128,6 +129,18 @@ def test_nuts_cannot_be_planned_and_says_so(capsys):
     assert "the sampler decides" in printed
     assert "nan" not in printed
     assert make_plan(TINY.model_copy(update={"sampler": NUTS()}), "h100").num_params == (13 + 1) * 7 + (7 + 1) * 3
+
+
+def test_lengths_that_a_warm_up_finds_cannot_be_planned():
+    across = make_plan(TINY.model_copy(update={"warmup": WarmUp(steps=40, scheme="cross-chain")}), "h100")
+    assert all(math.isnan(x) for x in (across.gradients_a_draw, across.gradients, across.seconds))
+
+
+def test_the_step_size_at_which_gradients_are_counted_is_said():
+    capture = Console(record=True, width=120)
+    for steps in (0, 10):
+        print_plan(capture, make_plan(TINY.model_copy(update={"warmup": WarmUp(steps=steps)}), "h100"), "h100", 1)
+    assert capture.export_text().count("the step size with which the warm-up begins, 0.05") == 1
 
 
 def test_time_here_is_measured():
