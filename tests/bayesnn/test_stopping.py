@@ -69,6 +69,21 @@ def test_a_budget_of_gradients(tmp_path, cli):
     assert gradients[-1] >= 5000 > gradients[-5]  # at the end of the block of four draws in which it is passed
 
 
+def test_a_budget_goes_on_after_an_interrupt(tmp_path, cli):
+    """What was spent before counts, gradients and seconds alike."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert cli(*words_of(whole, "--stop.gradients", 5000)).status == 0
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        interrupt_in(monkeypatch, "sampling", 9)
+        assert cli(*words_of(parts, "--stop.gradients", 5000)).status == 130
+    (shard,) = RunFolder(parts).shards()
+    before = shard.read_commit()
+    assert cli("resume", parts).status == 0
+    after = shard.read_commit()
+    assert after.draws == RunFolder(whole).shards()[0].read_commit().draws > before.draws
+    assert after.seconds > before.seconds > 0
+
+
 def test_a_budget_of_time(tmp_path, cli):
     status, out, _ = cli(*words_of(tmp_path / "run", "--stop.seconds", 1e-3))
     assert status == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from samplers import Save, adjusted_mclmc, finish, mclmc, mclmc_adaptation, sample
-from samplers.isokinetic import _kick
+from samplers.isokinetic import _kick, even_direction, turn
 from tests.samplers.analytic import Analytic, anisotropic, assert_covariance, assert_law, flat, gaussian
 
 KEY = jax.random.key(11)
@@ -60,6 +60,15 @@ def test_kick_is_a_rotation_that_keeps_its_digits():
         if angle < 100:
             np.testing.assert_allclose(turned, exact, atol=2e-6)
         np.testing.assert_allclose(change, exact_change, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 2.0])
+def test_direction_forgets_itself_over_the_decoherence_length(share):
+    """By a factor of e; a million normal deviates leave the cosine a relative noise of at most 0.01 (at the longest step)."""
+    direction = even_direction(KEY, jnp.zeros(10**6))
+    turned = turn(jax.random.key(1), direction, jnp.float32(3 * share), jnp.float32(3))
+    np.testing.assert_allclose(direction @ turned, np.exp(-share), rtol=0.05)
+    np.testing.assert_allclose(jnp.linalg.norm(turned), 1, rtol=1e-5)
 
 
 def test_one_mass_for_all_is_a_mass_for_each():

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samplers import hmc, num_params, restrict, sample, sgld
+from samplers import Tempering, hmc, log_density, num_params, restrict, sample, sgld
 from tests.samplers.analytic import assert_covariance, correlated, regression
 
 KEY = jax.random.key(31)
@@ -40,13 +40,26 @@ def test_conditional_law():
 
 
 def test_with_data_and_minibatches():
-    known = regression()
-    position = jnp.asarray(known.mean, jnp.float32)
+    """Gradients on minibatches are those of the original density, but for what stays."""
+    known, tempering = regression(), Tempering.at(0.7, 0.9)
+    position = jnp.asarray(known.mean + 1, jnp.float32)
     restricted = restrict(known.target, known.batch, position, np.array([True, False, True]))
+
+    def value_and_gradient(target, batch, at):
+        part = batch._replace(data=jax.tree.map(lambda x: x[:8], batch.data), weight=batch.weight[:8])
+        return jax.value_and_grad(log_density(target, part, tempering))(at)
+
+    value, (gradient,) = value_and_gradient(restricted.target, restricted.batch, restricted.take(position))
+    whole_value, whole_gradient = value_and_gradient(known.target, known.batch, position)
+    # A sum of 8 terms in float32, perhaps in another order.
+    np.testing.assert_allclose(value, whole_value, rtol=1e-6)
+    np.testing.assert_allclose(gradient, whole_gradient[np.array([0, 2])], rtol=1e-5)
+
     kernel = sgld(restricted.target, step_size=1e-3, batch_size=8)
     starts = jax.tree.map(lambda x: jnp.broadcast_to(x, (2, *x.shape)), restricted.take(position))
-    result = sample(KEY, kernel, starts, restricted.batch, num_steps=20)
-    assert result.draws[0].shape == (2, 20, 2)
+    draws = np.asarray(jax.vmap(jax.vmap(restricted.put))(sample(KEY, kernel, starts, restricted.batch, num_steps=20).draws))
+    np.testing.assert_array_equal(draws[..., 1], position[1])
+    assert (draws[..., [0, 2]].std(axis=1) > 0).all()
 
 
 def test_equal_masks_share_their_programs():

@@ -81,6 +81,19 @@ def test_exact_samplers_recover_temperatures(row):
         assert_covariance(draws, known.mean, known.covariance)
 
 
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, id=name, marks=slow_unless(name in ("hmc", "nuts"))) for name, row in EXACT.items()]
+)
+def test_a_temperature_that_is_not_the_targets_fails(row):
+    """The negative control of each exact kernel: a variance 1.3 times too large is many standard errors off."""
+    known = isotropic()
+    kernel = row.kernel(known.target, step_size=row.step_size_at(1.0), tempering=Tempering.at(1.3))
+    draws, _ = draws_of(kernel, known, num_steps=4000 * row.thin, thin=row.thin)
+    assert_covariance(draws, known.mean, 1.3 * known.covariance)
+    with pytest.raises(AssertionError, match="standard errors"):
+        assert_covariance(draws, known.mean, known.covariance)
+
+
 def langevin_covariance(precision, step_size):
     """Covariance of full-batch SGLD on a Gaussian (Vollmer et al. 2016)."""
     return np.linalg.inv(precision @ (np.eye(len(precision)) - step_size * precision / 4))

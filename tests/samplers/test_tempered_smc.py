@@ -130,6 +130,26 @@ def test_a_stage_counts_its_gradients():
     np.testing.assert_array_equal(info.num_gradients, [[6 * NUM_PARTICLES] * 2])
 
 
+def test_resamples_where_weights_are_uneven_and_only_there():
+    def log_weights(resample_below):
+        kernel = tempered_smc(MALA, TARGET, particle_block=NUM_PARTICLES, conditional_ess=0.5, resample_below=resample_below)
+        return np.asarray(run_systems(kernel, num_systems=2, num_steps=1).run.state.log_weights)
+
+    assert np.ptp(log_weights(1.0)) == 0
+    assert np.ptp(log_weights(0.1), axis=1).min() > 1
+
+
+@pytest.mark.parametrize("step_size", [0.05, 8.0])
+def test_step_size_follows_the_acceptance_rate(step_size):
+    """From one that is far too small or too large; the last stage moves at what the stages before have found."""
+    kernel = mala(TARGET, step_size=step_size)
+    smc = tempered_smc(kernel, TARGET, num_moves=10, particle_block=NUM_PARTICLES, target_acceptance_rate=0.6)
+    rates = run_systems(smc, num_systems=4).info.acceptance_rate
+    last = [rate[np.isfinite(rate)][-1] for rate in rates]
+    # A binomial share of 10 moves of 200 particles of 4 systems has a standard error of 0.006; the law changes between stages.
+    np.testing.assert_allclose(np.mean(last), 0.6, atol=0.1)
+
+
 @pytest.mark.parametrize("bad", [{"conditional_ess": 1.0}, {"conditional_ess": 0.0}, {"num_moves": 0}, {"resample_below": 2.0}])
 def test_refuses_arguments_outside_their_range(bad):
     with pytest.raises(ValueError, match=next(iter(bad))):

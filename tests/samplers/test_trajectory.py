@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samplers import Save, dynamic_hmc, ghmc, hmc, make_mesh, mala, sample
+from samplers import Save, adjusted_mclmc, dynamic_hmc, ghmc, hmc, make_mesh, mala, nuts, sample
 from samplers.trajectory import _metric, spread
 from tests.samplers.analytic import anisotropic, assert_means, isotropic
 
@@ -21,6 +23,27 @@ def test_lengths_of_hmc_are_spread_evenly_about_their_mean():
     np.testing.assert_allclose(lengths, np.linspace(1.5, 2.5, 1000), rtol=0, atol=0.005)
 
 
+@pytest.mark.parametrize("most", [1000, 7])
+@pytest.mark.parametrize(("make", "gradients"), [(hmc, 1), (adjusted_mclmc, 2)])
+def test_a_step_has_the_gradients_of_its_length(make, gradients, most):
+    """As many integrator steps as fit into the length of that step, up to the bound; the same in all chains."""
+    known = anisotropic()
+    kernel = make(known.target, step_size=0.1, trajectory_length=0.75, jitter=0.3, max_num_steps=most)
+    info = sample(KEY, kernel, known.positions(NUM_CHAINS), known.batch, num_steps=50, save=None, mesh=MESH).info
+    lengths = spread(jnp.float32(0.75), jnp.float32(0.3), jnp.arange(50))
+    steps = np.minimum(np.ceil(lengths / np.float32(0.1)), most)
+    assert len(np.unique(steps)) == (2 if most == 7 else 5)
+    np.testing.assert_array_equal(info.num_gradients, np.tile(gradients * steps, (NUM_CHAINS, 1)))
+
+
+def test_a_tree_ends_at_its_doublings():
+    """Of steps so short that no trajectory turns: 1 + 2 + 4 leaves in three doublings."""
+    known = anisotropic()
+    kernel = nuts(known.target, step_size=1e-3, max_num_doublings=3)
+    info = sample(KEY, kernel, known.positions(NUM_CHAINS), known.batch, num_steps=20, save=None, mesh=MESH).info
+    np.testing.assert_array_equal(info.num_gradients, 7)
+
+
 def test_lengths_of_dynamic_hmc_are_exponential():
     """Rounded up to whole steps of 0.05: more than k of them with the probability exp(-0.05 k)."""
     known = isotropic()
@@ -29,18 +52,32 @@ def test_lengths_of_dynamic_hmc_are_exponential():
     for k in (2, 20, 60):
         assert_means((info.num_gradients > k).astype(float), np.exp(-0.05 * k), min_effective_draws=1000)
     assert len(np.unique(info.num_gradients[:, 0])) > 1  # each chain has its own
+    bounded = kernel.initial_tuning._replace(max_num_steps=jnp.int32(3))
+    info = sample(KEY, kernel, known.positions(NUM_CHAINS), known.batch, num_steps=100, save=None, mesh=MESH, tuning=bounded).info
+    assert info.num_gradients.max() == 3
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda target: hmc(target, step_size=0.3, trajectory_length=1.5),
-        lambda target: dynamic_hmc(target, step_size=0.3, trajectory_length=1.5),
-        lambda target: mala(target, step_size=0.3),
-        lambda target: ghmc(target, step_size=0.3),
-    ],
-    ids=["hmc", "dynamic hmc", "mala", "ghmc"],
-)
+MAKERS = {
+    "hmc": functools.partial(hmc, step_size=0.3, trajectory_length=1.5),
+    "dynamic hmc": functools.partial(dynamic_hmc, step_size=0.3, trajectory_length=1.5),
+    "mala": functools.partial(mala, step_size=0.3),
+    "ghmc": functools.partial(ghmc, step_size=0.3),
+}
+every_maker = pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS.keys())
+
+
+@every_maker
+def test_divergences_are_energy_errors_above_the_threshold(make):
+    known = anisotropic()
+    kernel = make(known.target, divergence_threshold=0.01)
+    info = sample(KEY, kernel, known.positions(NUM_CHAINS), known.batch, num_steps=200, save=None, mesh=MESH).info
+    # But for errors within a rounding of the threshold, which is of the order of 1e-6: energies are computed twice.
+    is_clear = np.abs(info.energy_error - 0.01) > 1e-4
+    np.testing.assert_array_equal(info.is_divergent[is_clear], info.energy_error[is_clear] > 0.01)
+    assert 0.05 < info.is_divergent.mean() < 0.95
+
+
+@every_maker
 def test_energy_and_momentum_are_those_with_which_a_step_ends(make):
     """The energy is kinetic energy, d / 2 times the kinetic temperature, minus the log density: after rejections, too."""
     known = anisotropic()
