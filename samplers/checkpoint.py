@@ -1,4 +1,4 @@
-"""The state of a run on disk: written whole or not at all, and checked when it is read."""
+"""The state of a run on disk: durable once it is written, and checked when it is read, so that a torn one is noticed."""
 
 from __future__ import annotations
 
@@ -29,8 +29,9 @@ class CheckpointError(RuntimeError):
 
 
 def save_run(path: Path, run: Run) -> str:
-    """Write a run as NumPy archives, durably, replacing what is there.
+    """Write a run as NumPy archives, durably, in place of what is there.
 
+    What was there is gone before the new files are: give every checkpoint a name of its own, and remove the old one afterwards.
     Of a run over several processes each writes a part of its own, with the chains that it keeps, and waits for the others.
 
     Returns:

@@ -68,11 +68,15 @@ def control_variates(target: Target, batch: Batch, position: Position) -> tuple[
     Returns:
         The corrected target and its batch.
 
+    Raises:
+        ValueError: A target without data.
+
     References:
         Baker et al. 2019, arXiv 1706.05439 (SGLD-CV); Dubey et al. 2016 (SVRG Langevin dynamics).
     """
+    corrected = _corrected_target(target)
     mean_gradient = jax.jit(functools.partial(_mean_gradient, target))(position, batch)
-    return _corrected_target(target), batch._replace(constants=Reference(batch.constants, position, mean_gradient))
+    return corrected, batch._replace(constants=Reference(batch.constants, position, mean_gradient))
 
 
 def control_from_start(make: Callable[[Target], Kernel], target: Target) -> Kernel:
@@ -87,6 +91,9 @@ def control_from_start(make: Callable[[Target], Kernel], target: Target) -> Kern
     Returns:
         A kernel whose state is `ControlledState` and whose tuning is that of the kernel. `num_gradients` counts the gradients at
         the reference, too.
+
+    Raises:
+        ValueError: A target without data.
     """
     kernel = make(_corrected_target(target))
     return Kernel(*_functions(kernel.init, kernel.step, target), kernel.initial_tuning)
@@ -113,6 +120,8 @@ def _functions(kernel_init: Any, kernel_step: Any, target: Target) -> tuple[Any,
 
 
 def _corrected_target(target: Target) -> Target:
+    if target.num_data == 0:
+        raise ValueError("control variates correct the gradients of examples, and a density has none")
     return target._replace(log_prior=_original_prior(target.log_prior), log_likelihood=_corrected(target.log_likelihood))
 
 

@@ -142,10 +142,9 @@ def _functions(
         average = kept * state.average + weight * xi / state.step_size**POWER
         step_size = (average / weights) ** (-1 / POWER)
         # A step that the kernel undid says only that the step was far too large.
-        shrunk = 0.5 * state.step_size
-        step_size = jnp.where(info.is_divergent, shrunk, jnp.minimum(step_size, 2 * state.step_size))
-        keep = lambda new, old: jnp.where(info.is_divergent, old, new)  # noqa: E731
-        return step_size, keep(weights, state.weight), keep(average, state.average)
+        undone = 0.5 * state.step_size, state.weight, state.average
+        learned = jnp.minimum(step_size, 2 * state.step_size), weights, average
+        return jax.tree.map(functools.partial(jnp.where, info.is_divergent), undone, learned)
 
     def tuning_of(state: MCLMCAdaptationState, tuning: Tuning) -> Tuning:
         return current(state._replace(step=jnp.int32(num_steps)), tuning)

@@ -30,22 +30,25 @@ class MinibatchState(NamedTuple):
         return self.inner.position
 
 
-def minibatch(kernel: Kernel, num_data: int, batch_size: int, *, replacement: bool = False) -> Kernel:
+def minibatch(kernel: Kernel, num_data: int, batch_size: int | None, *, replacement: bool = False) -> Kernel:
     """Feed a kernel minibatches: every example once an epoch, in an order that is new in every epoch and chain.
 
     The last batch of an epoch is filled with examples of weight 0, so that nothing is dropped; its likelihood is scaled by the
-    examples that it really has. Without replacement the errors of an epoch's gradients cancel, which lowers the bias that they
-    cause; theory is mostly written for batches with replacement, which are there for comparison with it.
+    examples that it really has. It is as loud as a batch of so few: choose a size that leaves nothing over, or much. Without
+    replacement the errors of an epoch's gradients cancel, which lowers the bias that they cause; theory is mostly written for
+    batches with replacement, which are there for comparison with it.
 
     Args:
         kernel: A kernel that accepts any batch.
         num_data: Examples in the data; rows beyond it are padding.
-        batch_size: Examples in a batch, from 1 to num_data.
+        batch_size: Examples in a batch, from 1 to num_data; None leaves the kernel as it is, with all data at every step.
         replacement: Draw every batch afresh, each example independently.
 
     Raises:
         ValueError: A batch size outside its range; when traced, data that are cut over devices.
     """
+    if batch_size is None:
+        return kernel
     if not 1 <= batch_size <= num_data:
         raise ValueError(f"batch_size must be from 1 to the number of examples ({num_data}), got {batch_size}")
     return Kernel(*_functions(kernel.init, kernel.step, num_data, batch_size, replacement), kernel.initial_tuning)

@@ -68,7 +68,7 @@ def optimise(
     """
     tuning = OptimiseTuning(jnp.float32(1), Tempering.at() if tempering is None else tempering)
     kernel = Kernel(*_functions(target, transformation), tuning)
-    return kernel if batch_size is None else minibatch(kernel, target.num_data, batch_size)
+    return minibatch(kernel, target.num_data, batch_size)
 
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same target, so that nothing recompiles

@@ -92,7 +92,7 @@ def sghmc(
         Tempering.at() if tempering is None else tempering,
     )
     kernel = Kernel(*_functions(target, schedule or constant()), tuning)
-    return kernel if batch_size is None else minibatch(kernel, target.num_data, batch_size, replacement=replacement)
+    return minibatch(kernel, target.num_data, batch_size, replacement=replacement)
 
 
 @functools.lru_cache(maxsize=64)  # the same functions for the same target, so that nothing recompiles

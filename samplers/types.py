@@ -245,7 +245,8 @@ class Result(NamedTuple):
 
     Attributes:
         draws: What `save` kept, every leaf [chain, draw, ...] (NumPy, host memory); None when `on_chunk` took them.
-        info: Info of each draw, [chain, draw], summed or averaged over the `thin` steps that led to it; None likewise.
+        info: Info of each draw, [chain, draw]: of the `thin` steps that led to it the sum of gradients, mean acceptance and
+            kinetic temperature, the last energy, the largest energy error, and whether any diverged; None likewise.
         run: State at the end, from which `sample(run=...)` continues bit for bit.
         is_complete: False when `until` ended the run early.
     """

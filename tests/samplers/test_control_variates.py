@@ -7,8 +7,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from samplers import control_from_start, control_variates, sample, sgld
+from samplers import control_from_start, control_variates, from_logdensity, sample, sgld
 from tests.samplers.analytic import flat, regression
 
 KEY = jax.random.key(8)
@@ -35,6 +36,14 @@ def test_references_stay_where_chains_began():
     state = sample(KEY, control_from_start(make, known.target), starts, known.batch, num_steps=50).run.state
     np.testing.assert_array_equal(state.beginning, starts)
     assert (np.asarray(state.position) != starts).all()
+
+
+def test_a_density_has_no_examples_to_correct():
+    target, batch = from_logdensity(lambda x: -0.5 * jnp.sum(x**2))
+    with pytest.raises(ValueError, match="a density has none"):
+        control_variates(target, batch, jnp.zeros(3))
+    with pytest.raises(ValueError, match="a density has none"):
+        control_from_start(functools.partial(sgld, step_size=0.1), target)
 
 
 def test_a_chain_does_not_depend_on_those_beside_it():
