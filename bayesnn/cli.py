@@ -116,6 +116,7 @@ def _with_experiment(command: type[Run | Plan], words: list[str]) -> int:
         _join(words)
     experiment = absolute_source(words[0])
     config = load_experiment(experiment)
+    _refuse_other_parts(words[1:])
     if chosen := _chosen_sampler(words[1:]):
         config = config.model_copy(update={"sampler": chosen()})
     options = dataclasses.make_dataclass(
@@ -187,6 +188,16 @@ def _chosen_sampler(words: list[str]) -> type[Frozen] | None:
         if name not in samplers:
             raise UsageError(f"unknown sampler {name!r}{did_you_mean(name, samplers)} (`bayesnn list` shows all)")
     return samplers[following[-1]] if following else None
+
+
+def _refuse_other_parts(words: list[str]) -> None:
+    """Say where another network, prior or likelihood is chosen: flags are settings of the experiment's own."""
+    for part in UNIONS.keys() - {"sampler"}:
+        if any(word.partition("=")[0] == f"--{part}" for word in words):
+            raise UsageError(
+                f"--{part} is no flag: those of the experiment's own {part} begin with --{part}. (--help shows them); another "
+                f"{part} is chosen in a file of yours, as RunConfig({part}=...): bayesnn run path/to/file.py:function"
+            )
 
 
 def _message(error: Exception) -> str | None:

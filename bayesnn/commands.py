@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from bayesnn.config import Frozen, RunConfig
-from bayesnn.errors import UsageError
+from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.launch import console, exit_status, prepare, resume, run, sample_into
 from bayesnn.run_folder import RunFolder
 from bayesnn.shard import write_atomically
@@ -40,6 +40,8 @@ def audit(folder: RunFolder, claims: Sequence[str] = ()) -> int:
     if folder.unfinished():
         title += f": not complete, {tree['posterior'].sizes['draw']:,} of {folder.config.draws:,} draws a chain"
     print_findings(findings, title)  # first: where the folder cannot be written, they are of use all the same
+    if not claims:  # a part of them does not say whether draws can be trusted
+        print_headline(findings, tree.attrs["kind"])
     write_findings(folder, findings)
     return 0 if overall(findings) == "pass" else 1
 
@@ -188,11 +190,14 @@ def demo(runs: Path) -> int:
     for name in DEMO:
         if (state := sample_into(folder / name, name, load_experiment(name))) != "complete":
             return exit_status(state)
+    from bayesnn.build import describe_sampler
     from bayesnn.report import write_report
 
     subject, *others = (RunFolder.open(folder / name) for name in DEMO)
     page = write_report(subject, others)
-    print_findings(read_findings(subject), f"{DEMO[0]}: {subject.config.chains} chains of {subject.config.draws} draws")
+    findings = read_findings(subject)
+    print_findings(findings, f"{DEMO[0]}: {subject.config.chains} chains of {subject.config.draws} draws")
+    print_headline(findings, describe_sampler(subject.config.sampler)["kind"])
     console().print(f"\nReport, with {', '.join(DEMO[1:])} beside it: {page}", markup=False, soft_wrap=True)
     console().print(f"Done in {duration(time.monotonic() - began)}.")
     return 0
@@ -221,9 +226,14 @@ def print_findings(findings: Sequence[Finding], title: str) -> None:
     console().print(table)
 
 
-def _named(registry: Any, name: str, what: str) -> Any:
-    from bayesnn.errors import did_you_mean
+def print_headline(findings: Sequence[Finding], kind: str) -> None:
+    """Print what an audit adds up to, as the report says it."""
+    from bayesnn.report.verdict import headline
 
+    console().print(f"\n{headline(findings, kind).sentence}", markup=False)
+
+
+def _named(registry: Any, name: str, what: str) -> Any:
     if name not in registry:
         raise UsageError(f"unknown {what} {name!r}{did_you_mean(name, registry)}")
     return registry[name]

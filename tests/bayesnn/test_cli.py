@@ -14,8 +14,13 @@ import pytest
 from bayesnn import cli as module
 from bayesnn import commands
 from bayesnn import config as c
+from bayesnn.arguments import Command
 from bayesnn.config import read
 from bayesnn.experiments import EXPERIMENTS
+from bayesnn.load import read_tree
+from bayesnn.report.verdict import headline
+from bayesnn.run_folder import RunFolder
+from diagnostics.standard import audit
 from tests.bayesnn.experiments import SHORT
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +37,7 @@ HEAVY = {
     "matplotlib",
     "xarray",
 }
-COMMANDS = ("list", "run", "plan", "resume", "audit", "measure", "report", "compare", "predict", "demo")
+COMMANDS = [module._typed(command) for command in Command.__value__.__args__]
 
 
 def words_of(value):
@@ -67,7 +72,8 @@ def test_help_and_mistakes_import_nothing_heavy(words, status):
 def test_help_names_every_command(cli):
     status, out, _ = cli("--help")
     assert status == 0
-    assert all(f" {name} " in out for name in COMMANDS)
+    assert {"run", "audit-suite"} < set(COMMANDS)
+    assert [name for name in COMMANDS if f" {name} " not in out] == []
     assert cli() == cli("--help")
 
 
@@ -114,6 +120,8 @@ def test_list_shows_everything_that_has_a_name(cli):
         (["run", "digits-hmc", "--chains", "0"], "chains: Input should be greater than 0 (got 0)"),
         (["run", "digits-hmc", "--temperature", "0"], "temperature: Input should be greater than 0 (got 0.0)"),
         (["run", "digits-map", "--draws", "2"], "use draws=1 and thin=steps"),
+        (["run", "digits-hmc", "--model", "resnet"], "another model is chosen in a file of yours, as RunConfig(model=...)"),
+        (["plan", "digits-hmc", "--likelihood=poisson"], "--likelihood is no flag: those of the experiment's own likelihood"),
         (["compare"], "compare needs two or more run folders, got 0"),
         (["report"], "report needs a run folder"),
         (["audit", "nowhere"], "no folder nowhere"),
@@ -178,6 +186,12 @@ def test_an_audit_says_of_a_run_that_it_is_not_complete(cli, halfway_copy, finis
     title = " ".join(cli("audit", halfway_copy).out.split())  # however it was wrapped
     assert re.search(r"wine: not complete, \d+ of 40 draws a chain", title)
     assert "not complete" not in cli("audit", shutil.copytree(finished, tmp_path / "whole")).out
+
+
+def test_an_audit_ends_with_what_all_claims_add_up_to(cli, finished_copy):
+    sentence = headline(audit(read_tree(RunFolder.open(finished_copy))), "mcmc").sentence
+    assert " ".join(cli("audit", finished_copy).out.split()).endswith(sentence)
+    assert sentence not in " ".join(cli("audit", finished_copy, "--claims", "finite").out.split())
 
 
 def test_the_traceback_of_a_mistake_is_for_those_who_ask(cli):
