@@ -67,7 +67,7 @@ class Plan:
     experiment: Positional[str]
     """A name of `bayesnn list`, or path/to/file.py:function."""
     hardware: str = "here"
-    """Named hardware, or `here`: draws are timed for a second on this machine."""
+    """Named hardware, such as h200, or `here`: draws are timed for a second on this machine."""
     devices: int = 1
     """Number of devices of the named hardware."""
     efficiency: float = 0.3
@@ -214,7 +214,7 @@ class PlanSuite:
     scale: str = "laptop"
     """laptop, laptop-full, gpu or paper."""
     hardware: str = "here"
-    """Named hardware, or `here`: gradients are timed on this machine."""
+    """Named hardware, such as h200, or `here`: gradients are timed on this machine."""
     devices: int = 1
     """Number of devices of the named hardware."""
     efficiency: float = 0.3

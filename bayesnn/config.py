@@ -146,6 +146,8 @@ class Data(Frozen):
     @field_validator("name")
     @classmethod
     def _absolute(cls, name: str) -> str:
+        if ":" not in name and Path(name).suffix not in ("", ".npz"):
+            raise ValueError("a file is an .npz with x_train, y_train, x_test, y_test; any other is read by file.py:function")
         return str(Path(name).resolve()) if name.endswith(".npz") else absolute_source(name)
 
 

@@ -145,8 +145,7 @@ def poisson() -> Likelihood:
 
     .. math:: \log p(y \mid f) = y f - e^f - \log y!
 
-    Predicted are the rate, and its square root as the standard deviation. The log likelihood of test counts is exact; coverage
-    of intervals is that of normal distributions with these moments, and rough where rates are below about ten.
+    Predicted are the rate, and its square root as the standard deviation, from which audits know the distribution.
     """
     return Likelihood("counts", _one_output, _poisson_log_prob, _poisson_functions, "Poisson")
 
@@ -188,8 +187,8 @@ def _shapes(function: Callable[..., Any], *arguments: Any) -> Any:
 def _num_classes(dataset: Dataset) -> int:
     if dataset.num_classes is None:
         raise ValueError(
-            f"a categorical likelihood needs class labels, {dataset.name} is for {dataset.task}: make labels integers (or say "
-            "task='classification'), or use gaussian()"
+            f"a categorical likelihood needs class labels, {dataset.name} is for {dataset.task}: make labels integers, or say "
+            f"task='classification' (--data.task classification), or use a likelihood for {dataset.task}"
         )
     return dataset.num_classes
 

@@ -335,7 +335,10 @@ def _check_kinds(prior: Any, likelihood: Any, dataset: Any) -> None:
 
 def _check_outputs(model: Model, params: Params, likelihood: Likelihood, dataset: Dataset) -> None:
     if likelihood.task != dataset.task:
-        raise ValueError(f"the likelihood ({likelihood.description}) is for {likelihood.task}, {dataset.name} for {dataset.task}")
+        raise ValueError(
+            f"the likelihood ({likelihood.description}) is for {likelihood.task}, {dataset.name} for {dataset.task}: use one for "
+            f"{dataset.task}, or say what the targets are by task='{likelihood.task}' (--data.task {likelihood.task})"
+        )
     expected = (dataset.num_data, likelihood.num_outputs(dataset))
     found = jax.eval_shape(model.apply, params, jax.ShapeDtypeStruct(dataset.x_train.shape, jnp.result_type(float)))
     if getattr(found, "shape", None) != expected:

@@ -137,7 +137,11 @@ class RunFolder:
         """
         folder = cls(path)
         if not path.is_dir():
-            raise UsageError(f"no folder {path}")
+            usual = Path("runs", path)  # where `bayesnn run` makes them
+            raise UsageError(f"no folder {path}{f'; did you mean {usual}?' if usual.is_dir() else ''}")
+        inside = sorted(path.glob("*/config.json"))
+        if inside and not (path / "config.json").exists():
+            raise UsageError(f"{path} is no run folder, it holds some: name one, such as {inside[0].parent}")
         configs.read(path / "config.json")
         found = hashlib.sha256((path / "config.json").read_bytes()).hexdigest()
         if found != folder.manifest["config_sha256"]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from bayesnn.config import STARTS
 from bayesnn.errors import UsageError
 from bayesnn.npz import read_npz
 
@@ -25,7 +26,7 @@ def load_positions(path: Path, like: Any) -> Any:
         UsageError: No such file, or weights that do not fit the model; names them.
     """
     if not path.exists():
-        raise UsageError(f"start: no file {path}; use 'prior', 'model', a file of weights (.npz or orbax), or a run folder")
+        raise UsageError(f"start: no file {path}; use {', '.join(STARTS)}, a file of weights (.npz or orbax), or a run folder")
     named = [(jax.tree_util.keystr(p, simple=True, separator="."), x) for p, x in jax.tree_util.tree_leaves_with_path(like)]
     is_run = (path / "config.json").exists()
     found = _read_run(path, num_chains=named[0][1].shape[0]) if is_run else _read_weights(path)

@@ -84,7 +84,7 @@ def family(
         and logistic at equal variance).
     """
     if name not in FAMILIES:
-        raise ValueError(f"unknown prior family {name!r}{did_you_mean(name, FAMILIES)}; known are {', '.join(FAMILIES)}")
+        raise ValueError(f"unknown prior family {name!r}{did_you_mean(name, FAMILIES)}")
     standard = FAMILIES[name]
     by_pattern = scales_by_pattern(scale)
     shape = _shape(name, standard, {"df": df, "ratio": ratio})
@@ -110,14 +110,14 @@ def family(
 
 
 def _shape(name: str, standard: Standard, given: Mapping[str, float | None]) -> float:
-    least = {"df": 2.0, "ratio": 1.0}
+    ranges = {"df": "above 2, for the variance to be finite", "ratio": "at least 1"}
     for key, value in given.items():
         if value is None:
             continue
         if key != standard.shape:
             raise ValueError(f"the family {name} has no {key}; leave out {key}={value}")
-        if not least[key] < value < math.inf and not value == least[key] == 1:
-            raise ValueError(f"{key} must be finite and above {least[key]:g}, for the variance to be finite, got {value}")
+        if not (value > 2 if key == "df" else value >= 1) or value == math.inf:
+            raise ValueError(f"{key} must be finite and {ranges[key]}, got {value}")
     return given.get(standard.shape) or standard.default
 
 

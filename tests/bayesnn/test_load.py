@@ -171,7 +171,8 @@ def test_inputs_that_are_no_file(finished, refused, tmp_path):
     single = (tmp_path / "x.npy").read_bytes()
     for content in (b"x", b"", whole[: len(whole) // 2], single):
         path.write_bytes(content)
-        assert f"{path} cannot be read as an .npz file of plain arrays" in refused("predict", finished, path)
+        told = refused("predict", finished, path)
+        assert f"{path} cannot be read as an .npz file of plain arrays: it is another kind of file, or damaged" in told
 
 
 def test_predictions_that_cannot_be_written(finished, refused, tmp_path):

@@ -165,10 +165,12 @@ def test_a_fully_connected_layer_has_the_covariance_of_all_pixels():
     ("make", "message"),
     [
         (lambda: priors.family("laplce"), "did you mean 'laplace'"),
+        (lambda: priors.family("x"), "^unknown prior family 'x'; known are gaussian, laplace, logistic, mixture, student-t$"),
         (lambda: priors.family("laplace", -1.0), "positive and finite, got -1.0"),
         (lambda: priors.family("laplace", df=4), "laplace has no df; leave out df=4"),
         (lambda: priors.family("student-t", df=2), "above 2"),
-        (lambda: priors.family("mixture", ratio=0.5), "above 1"),
+        (lambda: priors.family("mixture", ratio=0.5), "ratio must be finite and at least 1, got 0.5"),
+        (lambda: priors.family("student-t", df=float("nan")), "above 2"),
         (lambda: priors.empirical_covariance(features(), priors.gaussian(), scale=0.0), "scale .* positive"),
         (lambda: priors.empirical_covariance(np.zeros((3, 2), int), priors.gaussian()), "int64 of shape"),
         (lambda: priors.empirical_covariance(np.zeros((9, 4)), priors.gaussian()).constants(PARAMS), "inputs are constant"),

@@ -179,6 +179,14 @@ def test_a_folder_that_is_no_run(command, refused, tmp_path):
     assert f"no folder {tmp_path / 'nowhere'}" in refused(command, tmp_path / "nowhere")
 
 
+def test_a_run_that_is_named_without_its_folder_is_pointed_at(finished, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(finished, tmp_path / "runs" / "mine")
+    assert refused("audit", "mine") == "no folder mine; did you mean runs/mine?"
+    assert refused("audit", "mnie") == "no folder mnie"
+    assert refused("audit", "runs") == "runs is no run folder, it holds some: name one, such as runs/mine"
+
+
 def test_two_processes_do_not_run_one_folder(refused_resume, halfway_copy):
     with (halfway_copy / SHARD / ".lock").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
