@@ -70,9 +70,7 @@ def network_problem(posterior: Posterior, test_points: int | None = None) -> Pro
         return load_positions(Path(start), posterior.init(key, num_chains, "model"))
 
     dataset = posterior.dataset
-    # Counts are predicted, and judged, by mean and standard deviation like real targets.
-    task = "classification" if dataset.task == "classification" else "regression"
-    described = _description(task, posterior.tempering, posterior.target.num_data, posterior.layers)
+    described = _description(dataset.task, posterior.tempering, posterior.target.num_data, posterior.layers)
     return Problem(
         target=posterior.target,
         batch=posterior.batch,

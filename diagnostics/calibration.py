@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.special import ndtr
+from scipy.special import betainc, gammaincc, ndtr
 
 from diagnostics.estimates import NUM_RESAMPLES, SEED, Estimate, Score, interval
 
 NUM_BINS = 15  # Guo et al. 2017, arXiv 1706.04599
 LEVELS = (0.5, 0.75, 0.9, 0.95)  # of the central intervals whose coverage is looked at
+ROUNDING = 1e-4  # relative, of means against squares of square roots in float32, which differ by 1e-6
 
 
 def calibration_error(probability: Float[np.ndarray, "point class"], labels: Int[np.ndarray, " point"]) -> Score:
@@ -97,6 +98,53 @@ def coverage(
         total += ndtr((y - one_mean) / one_scale).sum(0)
     distance = np.abs(total / (mean.shape[0] * mean.shape[1]) - 0.5)[:, None]
     return np.where(np.isnan(distance), np.nan, distance <= np.array(LEVELS) / 2)
+
+
+def count_coverage(
+    y: Float[np.ndarray, " point"], mean: Float[np.ndarray, "chain draw point"], scale: Float[np.ndarray, "chain draw point"]
+) -> Float[np.ndarray, "point level"]:
+    """Tell how far counts lie in the central intervals of a mixture of predictions, of the probabilities `LEVELS`.
+
+    No interval of whole numbers has a given probability exactly. So a count y takes the stretch from F(y - 1) to F(y) of the
+    mixture's distribution function F, and is covered by that share of it which lies within a / 2 of 1/2: of right predictions,
+    a on average.
+
+    Each prediction is the distribution of counts with these moments: Poisson where variance and mean are equal, negative binomial
+    where the variance is larger.
+
+    Args:
+        y: Counts.
+        mean: Predicted means.
+        scale: Predicted standard deviations.
+
+    Returns:
+        0 to 1; NaN where a prediction is NaN, or narrower than Poisson, so that its moments do not tell what it is.
+
+    References:
+        Czado, Gneiting & Held 2009, Biometrics 65(4), section 2.1.
+    """
+    ends = np.zeros((2, len(y)))
+    for one_mean, one_scale in zip(mean, scale, strict=True):  # a chain at a time bounds the memory
+        ends += np.stack([_count_probability(count, one_mean, one_scale).sum(0) for count in (y - 1, y)])
+    low, high = (ends / (mean.shape[0] * mean.shape[1]))[..., None]
+    below, above = 0.5 - np.array(LEVELS) / 2, 0.5 + np.array(LEVELS) / 2
+    inside = np.clip(high, below, above) - np.clip(low, below, above)
+    # A count of no predicted probability has no stretch, and lies beyond all intervals.
+    share = np.divide(inside, high - low, out=np.zeros_like(inside), where=high > low)
+    return np.where(np.isnan(high), np.nan, share)
+
+
+def _count_probability(
+    count: Float[np.ndarray, " point"], mean: Float[np.ndarray, "draw point"], scale: Float[np.ndarray, "draw point"]
+) -> Float[np.ndarray, "draw point"]:
+    """Return the probability of so many or fewer."""
+    mean, variance = np.asarray(mean, np.float64), np.square(scale, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        wider = np.where(variance > mean, variance - mean, np.nan)
+        negative_binomial = betainc(mean**2 / wider, count + 1, mean / variance)
+        is_poisson = np.abs(variance - mean) <= ROUNDING * mean
+    known = np.where(is_poisson, gammaincc(count + 1, mean), negative_binomial)
+    return np.where(count < 0, 0.0, known)
 
 
 def calibration_gap(covered: Float[np.ndarray, "point level"]) -> Score:

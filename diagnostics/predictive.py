@@ -81,8 +81,8 @@ def scores(tree: xr.DataTree) -> dict[str, Score]:
         - classification: `accuracy` (of the most probable class of the mixture), `negative_log_likelihood` (of the mixture, nats
           a point), `brier` (squared distance to the label, summed over classes), `calibration_error` (biased upward),
           `rms_calibration_error` (debiased), `entropy` (nats);
-        - regression: `rmse` (of the mixture's mean, units of the target), `negative_log_likelihood`, `coverage_50` and so on,
-          `calibration_gap`;
+        - regression and counts: `rmse` (of the mixture's mean, units of the target), `negative_log_likelihood`, `coverage_50` and
+          so on, `calibration_gap`;
         - what the run has no functions for is left out. Non-finite draws make a score NaN.
     """
     if "functions" not in tree.children or "observed_data" not in tree.children:
@@ -105,7 +105,8 @@ def scores(tree: xr.DataTree) -> dict[str, Score]:
     if "mean" in functions:
         mean, scale = functions["mean"].values, functions["scale"].values
         squared_error = np.square(mixture_moments(mean, scale)[0] - y)
-        covered = calibration.coverage(y, mean, scale)
+        coverage = calibration.count_coverage if tree.attrs.get("task") == "counts" else calibration.coverage
+        covered = coverage(y, mean, scale)
         found["rmse"] = Score(squared_error[:, None], transform=np.sqrt)
         found |= {f"coverage_{level:.0%}".rstrip("%"): mean_score(covered[:, i]) for i, level in enumerate(calibration.LEVELS)}
         found["calibration_gap"] = calibration.calibration_gap(covered)

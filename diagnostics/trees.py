@@ -20,7 +20,7 @@ KINDS = {
     "ensemble": "members of an optimiser, one draw a chain",
     "approximation": "independent draws from a fitted distribution",
 }
-TASKS = ("classification", "regression", "density")
+TASKS = ("classification", "regression", "counts", "density")
 SAMPLE_DIMS = ("chain", "draw")
 FUNCTION_DIMS = {
     "probability": ("point", "class"),
