@@ -39,7 +39,7 @@ def here(what: str, size: str) -> Callable[[], float]:
 
     import samplers
     from bayesnn.measure.localised import localise, save_loss
-    from benchmarks.digits import digits_posterior
+    from benchmarks.digits import continuing, digits_posterior
 
     widths, steps, *_ = SIZES[size]
     posterior = digits_posterior(widths)
@@ -60,10 +60,7 @@ def here(what: str, size: str) -> Callable[[], float]:
 
         return jax.lax.fori_loop(0, steps, add, jnp.zeros_like(flat))
 
-    if what == "normals alone":
-        run = functools.partial(normals, jax.random.key(0), centre)
-    else:
-        run = functools.partial(run, run=run().run)
+    run = functools.partial(normals, jax.random.key(0), centre) if what == "normals alone" else continuing(run)
     jax.block_until_ready(run())  # compiles
     return lambda: cpu_seconds(lambda: jax.block_until_ready(run())) / steps
 

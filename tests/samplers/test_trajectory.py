@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from blackjax.mcmc.integrators import new_integrator_state, velocity_verlet
 
-from samplers import Save, adjusted_mclmc, dynamic_hmc, ghmc, hmc, make_mesh, mala, nuts, sample
-from samplers.trajectory import _metric, spread
+from samplers import Save, Tempering, adjusted_mclmc, dynamic_hmc, ghmc, hmc, log_density, make_mesh, mala, nuts, sample
+from samplers.trajectory import _leapfrogs, _metric, spread
 from tests.samplers.analytic import anisotropic, assert_means, isotropic
 
 KEY, NUM_CHAINS = jax.random.key(6), 4
@@ -88,6 +89,24 @@ def test_energy_and_momentum_are_those_with_which_a_step_ends(make):
     # A few roundings of sums of ten numbers of the order of 10.
     expected = known.mean.size / 2 * result.info.kinetic_temperature - result.draws
     np.testing.assert_allclose(result.info.energy, expected, rtol=0, atol=100 * np.finfo(np.float32).eps * 10)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 7])
+def test_merged_kicks_are_velocity_verlet(num_steps):
+    """Half a kick at both ends and whole ones between: BlackJAX's integrator, step by step, but for rounding."""
+    known, metric = anisotropic(), _metric(jnp.array(0.5))
+    density = log_density(known.target, known.batch, Tempering.at())
+    position = known.positions(1)[0]
+    start = new_integrator_state(density, position, jnp.cos(jnp.arange(position.size, dtype=position.dtype)))
+    merged = _leapfrogs(num_steps)(density, metric.kinetic_energy)(start, jnp.float32(0.1))
+    verlet = velocity_verlet(density, metric.kinetic_energy)
+    expected = start
+    for _ in range(num_steps):
+        expected = verlet(expected, 0.1)
+    # A few roundings a step, of numbers up to about 10, which the dynamics makes grow by less than 10.
+    for got, wanted in zip(merged, expected, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=0, atol=num_steps * 100 * np.finfo(np.float32).eps * 10)
+    assert not np.allclose(merged.momentum, start.momentum, atol=0.01)
 
 
 @pytest.mark.parametrize("inverse_mass", [4.0, [4.0], [1.0, 2.0, 3.0]])
