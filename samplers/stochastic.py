@@ -17,10 +17,16 @@ def scheduled(schedule: Schedule, step_size: Float[Array, ""], step: Int[Array, 
 
 
 def normal_like(key: Key[Array, ""], position: Position) -> Position:
-    """Return independent standard normal deviates, shaped and typed as a position."""
+    """Return independent standard normal deviates, shaped and typed as a position.
+
+    Drawn as vectors, and behind a barrier: where rows are short, XLA's CPU compiler computes one deviate at a time (an array of 50
+    x 10 takes 17 us, as a vector 2; measured, JAX 0.12).
+    """
     leaves, treedef = jax.tree.flatten(position)
     keys = jax.random.split(key, len(leaves))
-    return jax.tree.unflatten(treedef, [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)])
+    flat = [jax.random.normal(k, (x.size,), x.dtype) for k, x in zip(keys, leaves, strict=True)]
+    leaves = [z.reshape(x.shape) for z, x in zip(jax.lax.optimization_barrier(flat), leaves, strict=True)]
+    return jax.tree.unflatten(treedef, leaves)
 
 
 def shaped(values: Float[Array, "..."], position: Position) -> Position:
