@@ -65,7 +65,7 @@ def window_adaptation(
 
     Args:
         kernel: The kernel to tune.
-        num_steps: Length of the warm-up, >= 1; below 20 steps only the step size is adapted.
+        num_steps: Length of the warm-up, >= 1; below 20 steps only the step size is adapted, below 150 the metric has one window.
         target_acceptance_rate: In (0, 1).
         metric: "diagonal" estimates the variance of every scalar; "layer" one variance for every array of the position, which
             suits networks: it needs few draws, and treats the hidden units alike, as their symmetry asks; "identity" leaves
@@ -133,13 +133,23 @@ def cast(tree: PyTree, like: PyTree) -> PyTree:
     return jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), tree, like)
 
 
+def _stages(num_steps: int) -> np.ndarray:
+    """Return for every step whether it lies in a window of the metric, and whether it ends one: Stan's stages from 150 steps on.
+
+    Shorter, the last step size has 30 % of the steps, where Stan gives it 10 %: after ten steps of a hundred its logarithm had a
+    standard deviation of 0.51 over chains, after thirty 0.35 (UCI Boston, MLP with 50 units).
+    """
+    sizes = () if num_steps >= 150 else (num_steps * 15 // 100, num_steps * 30 // 100, num_steps * 55 // 100)
+    return np.asarray(build_schedule(num_steps, *sizes))  # of NumPy: the functions outlive the precision they were made under
+
+
 @functools.lru_cache(maxsize=64)  # the same functions for the same kernel, so that nothing recompiles
 def _functions(
     kernel_init: Any, kernel_step: Any, num_steps: int, target_acceptance_rate: float, metric: Metric
 ) -> tuple[Any, Any, Any]:
     _, update_averaging, averaged = dual_averaging_adaptation(target_acceptance_rate)
     start_metric, update_metric, end_window = mass_matrix_adaptation(is_diagonal_matrix=True)
-    stages = np.asarray(build_schedule(num_steps))  # of NumPy: the functions outlive the precision they were made under
+    stages = _stages(num_steps)
     in_windows, window_ends = stages[:, 0] == 1, stages[:, 1] == 1
 
     def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: Tuning) -> AdaptationState:
