@@ -8,8 +8,8 @@ It does where three things hold, each of which is measured:
 - the posterior around each minimum is nearly Gaussian: at draws of Student's t with the minimum's Hessian, whose tails are
   heavier than a Gaussian's, the ratios of the posterior to it have a Pareto k below 0.67.
 
-The error is what these ratios say that the Gaussian misses, where Gaussians of neighbouring minima overlap in part, and what
-resampled systems, which find other minima, say that the search misses.
+The error is what these ratios say that the Gaussian misses, where Gaussians of neighbouring minima overlap in part, and what the
+search may have missed (`diagnostics.regions.masses_from_minima`).
 Every minimum counts as often as symmetries make different networks of it. That is the whole orbit: the usual priors leave no
 continuous symmetry in networks with smooth activations (rescaling, and shifts of logits, change the prior), so its volume is 1.
 

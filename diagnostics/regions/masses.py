@@ -20,6 +20,10 @@ from diagnostics.claims import percent
 from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, few_systems_factor
 from diagnostics.regions.visits import checked_labels
 
+LIGHTEST = -30.0  # nats below the heaviest minimum; lighter ones would need more like them than an integer can count
+LEAST_EFFORT, MOST_VISITS = 1e-4, 30.0  # of the heaviest and of the lightest minimum, where next to none and all are found
+NUM_EFFORTS = 300  # in equal steps of the logarithm, of a tenth or less where masses differ by a factor of a million
+
 
 class Masses(NamedTuple):
     """Masses of regions by one method.
@@ -128,22 +132,33 @@ def masses_from_minima(
     *,
     seed: int = SEED,
 ) -> Masses:
-    """Return masses of regions that are made of minima, each weighed on its own, from a search by independent systems.
+    r"""Return masses of regions that are made of minima, each weighed on its own, from a search by independent systems.
 
-    Two things are uncertain. What minima there are: whole systems are resampled, and with them the minima that only these found.
-    And what each weighs: minima of one region lie near each other, and what a method misses at one it misses at all, so that
-    their errors go together; those of different regions do not.
+    Two things are uncertain. What each minimum weighs: minima of one region lie near each other, and what a method misses at one
+    it misses at all, so that their errors go together; those of different regions do not. And what minima there are: draws of the
+    posterior find one of mass m with the probability
+
+    .. math:: \pi(m) = 1 - e^{-\lambda m},
+
+    so that one which was found stands for :math:`1 / \pi(m)` like it on average, a geometric number, itself included. How
+    thoroughly the search went, :math:`\lambda`, is told by how many systems found each.
 
     Args:
         method: Its name.
         log_mass: Of each different minimum with all its copies, nats, up to a common constant.
         standard_error: Of each, nats.
-        region: Region of each, from 0; every region has one.
+        region: Region of each, from 0; every region has one. A region in which nothing was found has no mass and no error.
         found: Whether each system (of particles, of chains) has a draw over each minimum.
         seed: Of the resampling.
 
+    Returns:
+        Masses with what the search has missed, as far as minima like it were found; their shares are means of the resamples.
+
     Raises:
         ValueError: Shapes that do not fit, fewer than two systems, or a minimum that none has found.
+
+    References:
+        Huggins 1989, Biometrika 76 (the chance to be counted as a function of what is known of each, from those that were).
     """
     logs, places = np.asarray(log_mass, float), np.asarray(region)
     if found.ndim != 2 or not logs.shape == np.shape(standard_error) == places.shape == found.shape[1:]:
@@ -154,13 +169,33 @@ def masses_from_minima(
     if len(found) < 2 or not found.any(0).all():
         raise ValueError(f"every minimum must be found by one of two or more systems, got the counts {found.sum(0).tolist()}")
     into, rng = np.eye(places.max() + 1)[places], np.random.default_rng(seed)
-    mass = np.exp(logs - logs.max())
-    share = mass @ into / mass.sum()
+    mass = np.exp(np.maximum(logs - logs.max(), LIGHTEST))
+    effort = _search_efforts(mass, found.sum(0), len(found), rng)
+    like = rng.geometric(-np.expm1(-effort[:, None] * mass))
     weighed = mass * np.exp(standard_error * rng.standard_normal((NUM_RESAMPLES, into.shape[1]))[:, places])
-    drawn = rng.multinomial(len(found), np.full(len(found), 1 / len(found)), NUM_RESAMPLES)
-    seen = mass * (drawn @ found > 0)
-    by_weight, by_search = (_shares(rows @ into, share) - share for rows in (weighed, seen))
-    return Masses(method, share, share + by_weight + few_systems_factor(len(found)) * by_search)
+    rows = (like * weighed) @ into
+    rows /= rows.sum(1, keepdims=True)
+    return Masses(method, rows.mean(0), rows)
+
+
+def _search_efforts(
+    mass: Float[np.ndarray, " minimum"], finders: Int[np.ndarray, " minimum"], num_systems: int, rng: np.random.Generator
+) -> Float[np.ndarray, " resample"]:
+    """Draw how often the search came by a unit of mass, given how many systems found each minimum.
+
+    The number of systems is binomial, given that it is not 0. Drawn is from the posterior under Jeffreys' prior, which is proper
+    even where every minimum was found by all systems, or each by one.
+    """
+    effort = np.geomspace(LEAST_EFFORT / mass.max(), MOST_VISITS * num_systems / mass.min(), NUM_EFFORTS)
+    visits = effort[:, None] * mass
+    by_any, by_each = -np.expm1(-visits), -np.expm1(-visits / num_systems)
+    log_likelihood = finders * np.log(by_each) - (num_systems - finders) * visits / num_systems - np.log(by_any)
+    mean = num_systems * by_each / by_any
+    variance = np.maximum(mean * (1 - by_each + num_systems * by_each - mean), 0)  # of the finders; below 0 by rounding
+    information = np.square(visits / (num_systems * by_each)) * variance  # about the logarithm of the effort
+    log_posterior = log_likelihood.sum(1) + 0.5 * np.log(np.maximum(information.sum(1), np.finfo(float).tiny))
+    posterior = np.exp(log_posterior - log_posterior.max())
+    return rng.choice(effort, NUM_RESAMPLES, p=posterior / posterior.sum())
 
 
 def _shares(mass: Float[np.ndarray, "*rows region"], share: Float[np.ndarray, " region"]) -> Float[np.ndarray, "*rows region"]:
