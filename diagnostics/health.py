@@ -11,9 +11,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
+from scipy.special import ndtri
 
 from diagnostics.claims import Finding, interval_text, percent
 from diagnostics.energy import EnergySummary
+from diagnostics.estimates import LEVEL
 from diagnostics.evidence import Evidence
 from diagnostics.stationary import ALARM
 
@@ -132,7 +134,8 @@ def _bfmi(summary: EnergySummary) -> Look | None:
     chain, value = worst
     if np.isnan(value):
         return _unknown("energy BFMI", chain)
-    half = 1.96 * float(summary.bfmi_error[chain])  # 95 % of a normal distribution
+    # The lowest of several: intervals of all chains hold together with 95 % (Bonferroni).
+    half = float(ndtri(1 - (1 - LEVEL) / 2 / len(summary.bfmi)) * summary.bfmi_error[chain])
     verdict = "pass" if value >= MIN_BFMI else "fail" if value + half < MIN_BFMI else "inconclusive"
     seen = f"the lowest energy BFMI is {value:.3g}, in chain {chain}"
     advice = "use longer trajectories or another parametrisation, for energies change too little from draw to draw"

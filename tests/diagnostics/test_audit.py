@@ -8,6 +8,8 @@ import xarray as xr
 
 from diagnostics.claims import VERDICTS, Finding
 from diagnostics.costs import efficiency
+from diagnostics.energy import energy_summary
+from diagnostics.health import MIN_BFMI, _bfmi
 from diagnostics.standard import HEALTH, audit, overall
 from diagnostics.summary import TOTAL, summarise
 from diagnostics.trees import make_tree
@@ -55,6 +57,16 @@ def test_a_chain_stuck_for_a_third_of_its_draws_fails(simulate):
     assert finding.verdict == "fail"
     assert finding.value == pytest.approx(139 / 399)
     assert "Chain 1 did not change a single weight in 139 consecutive steps" in finding.note
+
+
+def test_rejections_in_a_row_of_few_draws_settle_nothing(simulate):
+    """Four of eleven steps: at an acceptance of one half a run as long comes in one chain of four."""
+    arrays = simulate.healthy_arrays(num_draws=12)
+    for values in arrays["posterior"].values():
+        values[1, 3:8] = values[1, 3]
+    finding = HEALTH["chains-move"]({"run": make_tree(**arrays)})
+    assert finding.verdict == "inconclusive"
+    assert "rejections in a row" in finding.note
 
 
 def test_a_creeping_chain_fails(simulate):
@@ -179,6 +191,20 @@ def test_energy_negative_controls(simulate, name, change, words):
     finding = HEALTH["energy"]({"run": make_tree(**arrays)})
     assert finding.verdict == "fail"
     assert words in finding.note
+
+
+def test_the_lowest_of_many_chains_is_not_too_low(simulate):
+    """A hundred chains whose energies have exactly the fraction that is asked for, an AR(1) process, in 100 repeats.
+
+    Intervals that hold together fail 2.5 runs, with a standard deviation of 1.6.
+    """
+    energies = simulate.autoregressive(np.random.default_rng(0), np.full(100, 1 - MIN_BFMI / 2), 100, 200)
+    failed = alone = 0
+    for repeat in range(100):
+        summary = energy_summary(xr.Dataset({"energy": (("chain", "draw"), energies[..., repeat])}))
+        failed += _bfmi(summary).verdict == "fail"
+        alone += (summary.bfmi + 1.96 * summary.bfmi_error < MIN_BFMI).any()  # the negative control
+    assert failed <= 2.5 + 3 * 1.6 < 50 < alone
 
 
 @pytest.mark.parametrize("name", ["energy", "acceptance_rate"])
