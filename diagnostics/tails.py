@@ -60,7 +60,7 @@ def tail_index(noise: Float[np.ndarray, "minibatch coordinate"], level: float = 
         Both indices, with intervals from independent groups of minibatches. Infinite ends where 1 / index reaches 0.
 
     Raises:
-        ValueError: Fewer than 40 minibatches, values that are not finite, or no coordinate with noise.
+        ValueError: Fewer than 40 minibatches, values that are not finite, or no coordinate with noise in a fifth of them.
     """
     noise = np.asarray(noise, float)
     if noise.ndim != 2 or len(noise) < MIN_NOISE:
@@ -74,6 +74,10 @@ def tail_index(noise: Float[np.ndarray, "minibatch coordinate"], level: float = 
     groups = live[: NUM_GROUPS * size].reshape(NUM_GROUPS, size, -1)
     stable = [_inverse_stable(group) for group in groups]
     centred = np.abs(live - np.median(live, 0))
+    # Twice the tail, so that it is not empty where a group is left out, either.
+    centred = centred[:, (centred > 0).mean(0) > 2 * TAIL]
+    if not centred.shape[1]:
+        raise ValueError(f"no coordinate has noise in {2 * TAIL:.0%} of the minibatches, and so none a tail: take larger ones")
     hill = _inverse_hill(centred)
     # Hill's estimator is biased in small groups, so its spread is that of leaving groups out.
     left_out = [_inverse_hill(np.delete(centred, slice(start, start + size), 0)) for start in range(0, NUM_GROUPS * size, size)]
@@ -128,9 +132,7 @@ def _inverse_hill(sizes: Float[np.ndarray, "minibatch coordinate"]) -> float:
     ordered = np.sort(sizes, 0)
     num_tail = max(2, int(TAIL * len(sizes)))
     tail, threshold = ordered[-num_tail:], ordered[-num_tail - 1]
-    with np.errstate(divide="ignore"):
-        logs = np.log(tail / np.where(threshold > 0, threshold, np.nan))
-    return float(np.nanmean(logs))
+    return float(np.log(tail / threshold).mean())
 
 
 def _smallest(estimates: Sequence[Estimate]) -> Estimate:
