@@ -114,9 +114,17 @@ def by_minima(
     A draw belongs to the region of that reference minimum which is nearest to the minimum below it, in nats of the reference's
     own parabola; a draw whose flow did not end, to that which is nearest to where it stopped. The pilot draws are of several
     systems of particles.
+
+    Raises:
+        UsageError: No flow came to a minimum.
     """
     target, batch, tempering = posterior.target, posterior.batch, posterior.tempering
     reference = find_minima(posterior, pilot, system)
+    if reference is None:
+        raise UsageError(
+            "no gradient flow came to a minimum: the density is not smooth (ReLU?), or the weights are too many; take --regions "
+            "functions"
+        )
     first = np.unique(reference.number, return_index=True)[1]
     minima = jax.tree.map(lambda x: x[first], reference.minima)
     nearest = reference.nearest[np.ix_(first, first)]
@@ -161,11 +169,15 @@ def by_own(source: str, num_regions: int) -> Classifier:
     return Classifier(f"{num_regions} regions by {source.rpartition(':')[2]}", num_regions, label)
 
 
-def find_minima(posterior: Posterior, positions: Position, source: Int[np.ndarray, " draw"]) -> Reference:
-    """Follow draws of several chains or systems to the minima below them, and tell which of these are the same up to symmetry."""
+def find_minima(posterior: Posterior, positions: Position, source: Int[np.ndarray, " draw"]) -> Reference | None:
+    """Follow draws of several chains or systems to the minima below them, and tell which of these are the same up to symmetry.
+
+    Returns:
+        The minima; None if no flow came to one.
+    """
     found = flow_to_minima(posterior.target, posterior.batch, posterior.tempering, positions)
     if not found.is_minimum.any():
-        raise UsageError("no gradient flow came to a minimum: the density is not smooth (ReLU?), or the weights are too many")
+        return None
     minima: Minima = jax.tree.map(lambda x: x[found.is_minimum], found)
     count = len(minima.log_density)
     at = [jax.tree.map(lambda x, i=place: x[i], minima.position) for place in range(count)]

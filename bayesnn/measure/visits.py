@@ -30,11 +30,16 @@ from bayesnn.posteriors import Posterior
 from diagnostics import regions
 from diagnostics.claims import Finding
 from diagnostics.regions import Masses
+from diagnostics.regions.claims import BOUND
 from samplers.types import Position
 
 PILOT_SYSTEMS = 4  # of particles: regions must be found, not weighed
 PRIOR_DRAWS = 1000  # for the volume of a region under the prior, to 1.6 % or better, where labels cost no flow
 BLOCK = 32  # draws whose test likelihoods are computed at a time
+ONE_REGION = (
+    "Nearly all of the mass lies in one region: the minima below pilot draws do not part this posterior, and visits to them tell "
+    "nothing. --regions functions, the default, parts it by what it predicts."
+)
 NOT_OF_MINIMA = Laplace(None, "the regions are not made of minima", xr.Dataset())
 
 
@@ -67,7 +72,8 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
         `evidence-methods-agree`.
 
     Raises:
-        UsageError: The run samples no network, or at a temperature other than 1, or has fewer than two chains or draws.
+        UsageError: The run samples no network, or at a temperature other than 1; it has fewer than two chains or draws, or draws
+            that are not finite.
     """
     problem = problem_of(run)
     posterior = posterior_of(problem)
@@ -75,6 +81,8 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
     num_chains, num_draws = next(iter(draws.values())).shape[:2]
     if num_chains < 2 or num_draws < 2:
         raise UsageError(f"shares of visits need chains with a history, 8 of them or more; got {num_chains} of {num_draws} draws")
+    if lost := [chain for chain in range(num_chains) if not all(np.isfinite(x[chain]).all() for x in draws.values())]:
+        raise UsageError(f"draws of the chains {lost} are not finite, and so in no region: audit the run, and sample again")
     pilot_key, choice_key, masses_key, prior_key, laplace_key = jax.random.split(jax.random.key(settings.seed), 5)
 
     with console.status("minima below draws of the run"):
@@ -111,6 +119,8 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
     console.print(_minima_line(minima), markup=False, soft_wrap=True)
     if laplace.reason:
         console.print(f"Laplace's method weighs no region: {laplace.reason}.", markup=False, soft_wrap=True)
+    if settings.regions == "minima" and 1 - regions.combined(masses).share.max() < BOUND:
+        console.print(ONE_REGION, markup=False, soft_wrap=True)
     return tree, _findings(visits.labels, masses, log_predictive, evidence)
 
 
@@ -138,10 +148,12 @@ def _count_minima(posterior: Posterior, draws: dict[str, np.ndarray], count: int
     rows = np.unique(np.linspace(0, num_chains * num_draws - 1, count).astype(int))
     flat = {name: array.reshape(-1, *array.shape[2:])[rows] for name, array in draws.items()}
     found = find_minima(posterior, posterior.unflatten(flat), rows // num_draws)
-    followed, distinct = len(found.number), int(found.number.max(initial=-1)) + 1
+    if found is None:
+        return xr.Dataset(attrs={"per_100_draws": np.nan, "followed": 0, "tried": len(rows)})
+    followed, distinct = len(found.number), int(found.number.max()) + 1
     return xr.Dataset(
         {"log_density": ("minimum", found.minima.log_density), "number": ("minimum", found.number)},
-        attrs={"per_100_draws": 100 * distinct / followed if followed else np.nan, "followed": followed, "tried": len(rows)},
+        attrs={"per_100_draws": 100 * distinct / followed, "followed": followed, "tried": len(rows)},
     )
 
 

@@ -90,8 +90,14 @@ class FunctionRegions(NamedTuple):
     centre: Float[np.ndarray, "region feature"]
 
     def label(self, features: Float[np.ndarray, "*draws feature"]) -> Int[np.ndarray, "*draws"]:
-        """Return the region of each draw."""
+        """Return the region of each draw.
+
+        Raises:
+            ValueError: Features that are not finite: such draws are in no region.
+        """
         units = (np.asarray(features, float) - self.mean) / self.scale
+        if not np.isfinite(units).all():
+            raise ValueError("features must be finite, and are not: draws that predict nothing are in no region; leave them out")
         return (np.square(self.centre).sum(-1) - 2 * units @ self.centre.T).argmin(-1)
 
 

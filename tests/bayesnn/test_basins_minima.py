@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from rich.console import Console
 from scipy.integrate import solve_ivp
 
 import bayesnn
@@ -15,6 +16,7 @@ from bayesnn.measure.barriers import barriers, respaced
 from bayesnn.measure.classify import by_functions, by_minima, by_own, copies_near, find_minima
 from bayesnn.measure.gradient_flow import flow_to_minima
 from bayesnn.measure.region_figure import region_figure
+from bayesnn.measure.visits import _count_minima, _minima_line
 from diagnostics import regions
 from samplers import Tempering
 
@@ -126,6 +128,20 @@ def test_copies_of_a_minimum_are_one(curve):
     assert np.unique(find_minima(curve, curve.init(jax.random.key(1), 12, "prior"), np.arange(12)).number).size >= 1
 
 
+def test_a_density_with_kinks_has_no_minima_to_count(monkeypatch):
+    """Flows of ReLU networks do not come to an end: that is said, and regions of functions are measured all the same."""
+    x = np.linspace(-1, 1, 20)[:, None]
+    dataset = data.from_arrays(x, np.abs(x[:, 0]), x, np.abs(x[:, 0]), name="kink")
+    posterior = bayesnn.posterior(models.mlp([3], 1, "relu"), priors.gaussian(1.0), likelihoods.gaussian(0.1), dataset)
+    monkeypatch.setattr("bayesnn.measure.gradient_flow.MAX_STEPS", 3)
+    draws = {name: np.asarray(x)[None] for name, x in models.named(posterior.init(jax.random.key(0), 2, "prior")).items()}
+    counted = _count_minima(posterior, draws, 2)
+    assert np.isnan(counted.attrs["per_100_draws"])
+    assert "not smooth" in _minima_line(counted)
+    with pytest.raises(bayesnn.UsageError, match="--regions functions"):
+        by_minima(posterior, posterior.init(jax.random.key(0), 2, "prior"), np.arange(2))
+
+
 def test_minima_classify_draws_and_their_copies_alike(curve):
     pilot = curve.init(jax.random.key(2), 12, "prior")
     classifier, reference, heights = by_minima(curve, pilot, np.arange(12) % 4)
@@ -185,6 +201,17 @@ def test_cold_runs_and_wrong_settings_are_refused(refused, own, cli, tmp_path, f
     assert cli("run", own("wine"), "--name", "cold", "--runs", tmp_path, "--temperature", 0.5).status == 0
     assert "temperature 0.5" in refused("measure", tmp_path / "cold", "basins")
     assert "functions, minima" in refused("measure", finished, "basins", "--regions", "modes")
+
+
+def test_draws_that_are_not_finite_are_in_no_region(finished):
+    from bayesnn.load import load_run
+    from bayesnn.measure.basins import Basins
+    from bayesnn.measure.visits import measure
+
+    run = load_run(finished)
+    run.tree["posterior"]["layer_0.bias"].values[1, 3] = np.nan
+    with pytest.raises(bayesnn.UsageError, match=r"chains \[1\] are not finite"):
+        measure(run, Basins(), Console(quiet=True))
 
 
 @pytest.mark.slow

@@ -141,6 +141,8 @@ def test_function_regions_find_separate_clusters_and_stay_fixed(rng):
     np.add.at(table, (truth[200:], found.ravel()), 1)
     assert (np.count_nonzero(table, axis=1) == 1).all()
     np.testing.assert_array_equal(classifier.label(features[200]), found[0, 0])
+    with pytest.raises(ValueError, match="in no region"):
+        classifier.label(np.where(np.arange(10) == 3, np.nan, features[200]))
     with pytest.raises(ValueError, match="10 draws"):
         regions.function_regions(features[:20], 3)
     with pytest.raises(ValueError, match="differ"):
