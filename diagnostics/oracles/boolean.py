@@ -54,7 +54,8 @@ def boolean_network(
 
     Returns:
         Oracle over tuples of (kernel, bias), with the data {"x": [rows, 3], "y": [rows]}. Its regions are the 256 functions: in
-        the number of one, bit i is the label of row i. Masses have standard errors; one that no draw fell upon has mass 0.
+        the number of one, bit i is the label of row i. Masses have standard errors; one that no draw fell upon has mass 0
+        and no error, and may weigh about 3 / num_draws.
 
     Raises:
         ValueError: Rows or labels that do not exist, or no draw that has any likelihood.
