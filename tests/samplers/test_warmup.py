@@ -23,7 +23,7 @@ from samplers import (
     start,
     window_adaptation,
 )
-from samplers.warmup import AdaptationState
+from samplers.warmup import AdaptationState, _stages
 from tests.samplers.analytic import anisotropic, assert_covariance
 
 KNOWN = anisotropic()
@@ -105,6 +105,15 @@ def test_resumes_from_disk_in_the_middle_and_after_the_end(tmp_path):
     continued = run(kernel, 10, run=load_run(tmp_path / "part", jax.eval_shape(lambda: part.run)))
     np.testing.assert_array_equal(np.concatenate([part.draws, continued.draws], axis=1), sampled.draws)
     assert int(continued.run.step) == 80
+
+
+@pytest.mark.parametrize(("num_steps", "last"), [(19, 19), (20, 6), (100, 30), (149, 44), (150, 50), (1000, 50)])
+def test_the_last_step_size_has_steps_enough(num_steps, last):
+    """Stan's 50, or 30 % of fewer than 150 steps; below 20 there is no metric."""
+    in_window, is_end = _stages(num_steps).T
+    ends = np.flatnonzero(is_end)
+    assert in_window.size - (ends[-1] + 1 if ends.size else 0) == last
+    assert not ends.size or in_window[ends].all()
 
 
 def test_trajectories_grow_over_the_first_half():
