@@ -13,6 +13,7 @@ import samplers
 from bayesnn.build import build_method, build_problem
 from bayesnn.config import SGHMC, SGLD, SGNHT, WarmUp
 from bayesnn.errors import UsageError
+from bayesnn.experiments import load_experiment
 from bayesnn.load import load_run
 from bayesnn.plan import make_plan
 from bayesnn.run_folder import RunFolder
@@ -56,6 +57,15 @@ def test_a_decaying_step_size_with_momentum(kind):
 def test_a_cycle_ends_with_small_steps(sampler):
     steps = moved(sampler, thin=10)
     assert steps[9 - 1] < 0.3 * steps[6 - 1]  # step 9 of 10: (1 + cos(0.9 pi)) / 2 = 0.024, step 6: 0.35
+
+
+def test_the_built_in_cycles_end_at_the_temperature_of_the_posterior():
+    """By the rule of docs/methods.md: critical damping of the prior's directions, and time enough to warm them up again."""
+    config = load_experiment("digits-csghmc")
+    sampler, scale = config.sampler, config.prior.scale
+    assert sampler.friction == pytest.approx(2 / scale, rel=0.01)
+    assert sampler.cycle_length * sampler.step_size >= 46 * scale
+    assert config.thin == sampler.cycle_length  # earlier draws are colder
 
 
 CYCLE = ["--sampler.cycle-length", "20", "--thin", "5", "--warmup.steps", "20"]
