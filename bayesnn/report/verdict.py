@@ -119,7 +119,7 @@ class Row:
         verdict: In words.
         style: Badge: pass, fail, inconclusive or not applicable.
         value: With its interval.
-        bound: What it was held against.
+        bound: What it was held against; empty where there is no value, or nothing to hold it against.
         note: The finding in sentences.
     """
 
@@ -156,6 +156,6 @@ def row_of(finding: Finding) -> Row:
         verdict=finding.verdict,
         style=STYLES.get(finding.verdict, finding.verdict),
         value=value,
-        bound="" if write(finding.bound) == MISSING else write(finding.bound),
+        bound="" if MISSING in (write(finding.value), write(finding.bound)) else write(finding.bound),
         note=finding.note,
     )

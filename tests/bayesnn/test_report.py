@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from bayesnn.notation import interval
+from bayesnn.notation import MISSING, interval
 from bayesnn.report.provenance import Facts
 from bayesnn.report.verdict import headline, rows
 from bayesnn.run_folder import RunFolder
@@ -269,6 +269,14 @@ def test_weights_are_required_where_there_are_no_predictions():
     assert kinds["weights-converge"] == "reported"
     kinds = {row.claim: row.kind for row in rows(findings(functions_converge="not applicable"))}
     assert kinds["weights-converge"] == "required"
+
+
+def test_what_has_no_value_is_held_against_nothing():
+    without, with_value = rows(
+        [Finding("a", "health", "inconclusive", bound=100), Finding("b", "health", "pass", 120, bound=100)]
+    )
+    assert (without.value.value, without.bound) == (MISSING, "")
+    assert (with_value.value.value, with_value.bound) == ("120", "100")
 
 
 def test_every_kind_has_a_caveat():
