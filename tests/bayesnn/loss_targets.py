@@ -5,8 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from bayesnn.measure.llc import LocalSampling
+from diagnostics.oracles import superposition_loss
 from samplers import Batch, Target
 
 NUM_DATA = 1000
@@ -80,6 +82,18 @@ def linear_network(layers, num_data):
     for layer in layers[1:]:
         truth = layer @ truth
     return Target(flat_prior, _linear_network, num_data), Batch(jnp.zeros(1), jnp.ones(1), truth)
+
+
+def _superposition(position, rows, constants):
+    return jnp.full(rows.shape, -0.5 * superposition_loss(position))
+
+
+def polygon(kind, num_data):
+    """K = H / 2 of the toy model of superposition, at one of its critical points; and the Hessian there."""
+    centre, unravel = ravel_pytree(jax.tree.map(lambda x: jnp.asarray(x, float), kind.position()))
+    hessian = jax.hessian(lambda x: 0.5 * superposition_loss(unravel(x)))(centre)
+    target, batch = Target(flat_prior, _superposition, num_data), Batch(jnp.zeros(1), jnp.ones(1))
+    return target, batch, unravel(centre), np.asarray(hessian, float)
 
 
 def orthogonal_layers(key, widths):

@@ -130,6 +130,24 @@ def test_reduced_rank_regression_at_its_most_singular_point(widths):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["6", "5+", "5-"])
+def test_polygons_of_superposition(name):
+    """Eighteen parameters: 17 are held by the data, and 14 where a feature is free to move, which the localiser then holds."""
+    from diagnostics.oracles import polygons
+
+    kind = next(kind for kind in polygons(6) if kind.name == name)
+    target, batch, centre, hessian = t.polygon(kind, 10**6)
+    how = t.short(sampler="nuts", draws=1500, burn_in=300, thin=1, inverse_temperatures=(1.0, 1.5), localisation=400.0)
+    found = learning_coefficient(KEY, target, batch, centre, how)
+    truth = t.effective(hessian, 1e6, 400.0)
+    assert kind.llc - 1 < truth < kind.llc
+    assert abs(deviation(found.estimates["mean"], truth)) < STANDARD_ERRORS
+    assert all(verdict(found, claim).verdict == "pass" for claim in ("chains", "minimum", "convergence"))
+    # The negative control: one direction more or less would be seen.
+    assert abs(deviation(found.estimates["mean"], truth + 0.5)) > STANDARD_ERRORS
+
+
+@pytest.mark.slow
 def test_a_deep_linear_network_at_a_true_one():
     """Orthogonal layers with a narrow middle: 10,000 steps at t = 1e6 find Aoyagi's value within 5 %."""
     from diagnostics.oracles import deep_linear_coefficient
