@@ -11,7 +11,13 @@ import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
 from diagnostics.oracles import polygons, superposition, superposition_loss
-from diagnostics.oracles.superposition_posterior import basin_log_evidence, laplace_log_evidence
+from diagnostics.oracles.superposition_posterior import (
+    IS_CORNER,
+    _free_mass,
+    _held_mass,
+    basin_log_evidence,
+    laplace_log_evidence,
+)
 
 # H, length and bias of the corners, learning coefficient: computed once with another program, to the digits given.
 TABLE = {
@@ -237,6 +243,27 @@ def test_prior_mass_of_a_free_feature_by_draws():
     expected = alone + np.log(spare.num_copies / pentagon.num_copies) + 7 * np.log(6 / 5) - 500 * (spare.loss() - pentagon.loss())
     mass = np.exp(joined - expected)
     assert abs(free.mean() - mass) < 5 * np.sqrt(mass / len(draws))
+
+
+def test_what_a_free_feature_may_do_at_a_cost():
+    """By prior draws of the feature beside the pentagon; and its edge is N^(-1/3) wide, because the loss there is a cube."""
+    spare = kind_of(6, "5-")
+    position = spare.position()
+    draws = RNG.normal(size=(200_000, 3))
+
+    def loss(draw):
+        weights = jnp.asarray(position["weights"]).at[:, 5].set(draw[:2])
+        return superposition_loss({"weights": weights, "biases": jnp.asarray(position["biases"]).at[5].set(draw[2])})
+
+    rise = np.asarray(jax.jit(jax.vmap(loss))(draws)) - spare.loss()
+    counts = (np.hypot(*draws.T[:2]) < IS_CORNER) & (draws[:, 2] < 0) & (rise > -1e-9)
+    for n in (300.0, 1e3, 1e4):
+        weights = counts * np.exp(-n / 2 * np.maximum(rise, 0))
+        assert abs(weights.mean() - _held_mass(spare, n, 1.0)) < 5 * weights.std() / np.sqrt(len(draws))
+    few, many = (np.log(_held_mass(spare, n, 1.0) / _free_mass(5, 1.0)) for n in (1e4, 1e6))
+    # Of the excess over what is free: -1/3, less what is left of second order; -1/2 it would be, were the edge a parabola's.
+    order = np.log(np.expm1(few) / np.expm1(many)) / np.log(100)
+    assert 0.3 < order < 0.42
 
 
 def test_prior_draws_fit_the_density():
