@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 
 from diagnostics import trees
 from diagnostics.alignment import Alignment, align
-from diagnostics.estimates import NUM_RESAMPLES, SEED, interval
+from diagnostics.estimates import NUM_RESAMPLES, SEED, few_systems_factor, interval
 from diagnostics.summary import TOTAL, summarise_variables
 from diagnostics.symmetry import architecture_of
 from diagnostics.units import Architecture
@@ -43,7 +43,8 @@ def aligned_summary(
 
         - `removed`: share of the variance between chain means, summed over weights, that alignment removes,
           1 - B_aligned / B_raw; NaN for one chain. The Monte Carlo error of the means is part of both;
-        - `removed_lower`, `removed_upper`: 95 % interval by resampling chains, rough for few; NaN for fewer than 4;
+        - `removed_lower`, `removed_upper`: 95 % interval by resampling chains, with Student's allowance for few; NaN for fewer
+          than 4;
         - `removed_by_chance`: the same share after every weight of every chain has been given a sign by lot, which leaves all
           sizes as they are and nothing that chains have in common: what is removed from chains that are unrelated;
 
@@ -60,15 +61,7 @@ def aligned_summary(
     table = xr.concat([raw_table, summarise_variables(aligned)[1]], "alignment").assign_coords(alignment=["raw", "aligned"])
     layers = table["layer"].values.tolist()
     rng = np.random.default_rng(SEED)
-    num_chains = raw.sizes["chain"]
-    distances, aligned_distances = (_squared_distances(variables, layers) for variables in (raw, aligned))
-    removed = _removed(distances, aligned_distances, np.ones((1, num_chains), int))[:, 0]
-    counts = rng.multinomial(num_chains, np.full(num_chains, 1 / num_chains), NUM_RESAMPLES)
-    resamples = _removed(distances, aligned_distances, counts)
-    lower, upper = np.full((2, len(layers)), np.nan)
-    for row in np.flatnonzero(np.isfinite(removed)) if num_chains >= MIN_CHAINS else ():
-        drawn = resamples[row][np.isfinite(resamples[row])]  # without those of one chain alone
-        lower[row], upper[row] = interval(removed[row], drawn)[1:]
+    removed, lower, upper = _removed_share(raw, aligned, layers, rng)
     by_chance = np.mean([_removed_by_chance(raw, architecture, layers, rng) for _ in range(NUM_SURROGATES)], 0)
     columns = {"removed": removed, "removed_lower": lower, "removed_upper": upper, "removed_by_chance": by_chance}
     counted = {
@@ -77,6 +70,23 @@ def aligned_summary(
     }
     table = table.assign({name: ("layer", column) for name, column in columns.items()} | counted)
     return table.assign_coords(group=[group.name for group in architecture])
+
+
+def _removed_share(
+    raw: xr.Dataset, aligned: xr.Dataset, layers: Sequence[str], rng: np.random.Generator
+) -> tuple[Float[np.ndarray, " layer"], Float[np.ndarray, " layer"], Float[np.ndarray, " layer"]]:
+    """Return the share of the variance between chain means that alignment removes, and the ends of its interval."""
+    num_chains = raw.sizes["chain"]
+    distances, aligned_distances = (_squared_distances(variables, layers) for variables in (raw, aligned))
+    removed = _removed(distances, aligned_distances, np.ones((1, num_chains), int))[:, 0]
+    counts = rng.multinomial(num_chains, np.full(num_chains, 1 / num_chains), NUM_RESAMPLES)
+    resamples = _removed(distances, aligned_distances, counts)
+    lower, upper = np.full((2, len(layers)), np.nan)
+    for row in np.flatnonzero(np.isfinite(removed)) if num_chains >= MIN_CHAINS else ():
+        drawn = resamples[row][np.isfinite(resamples[row])]  # without those of one chain alone
+        drawn = removed[row] + few_systems_factor(num_chains) * (drawn - removed[row])
+        lower[row], upper[row] = interval(removed[row], drawn.clip(max=1))[1:]
+    return removed, lower, upper
 
 
 def _aligned(variables: xr.Dataset, architecture: Architecture) -> tuple[xr.Dataset, Alignment]:
