@@ -15,8 +15,9 @@ no other reason.
 
 Decides:
 *well*: the ensemble, SGLD and SGHMC do not lose 0.01 nats a point or more to HMC (non-inferiority);
-*differ*: each of them lies farther from HMC than the floor, the interval of the excess above zero; for samplers it is the floor
-of as many effective draws, since few draws of the right posterior would be far from it, too. An ensemble is what its members are;
+*differ*: each of them lies farther from HMC than the floor, the interval of the excess above zero. An ensemble is what its
+members are; of a sampler, few draws of the very posterior would be far from it, too. How many its draws are worth is no more than
+an estimate, so that its interval reaches from the excess over as many effective draws to the one over all of HMC's;
 *order*: the ensemble's distance equals SGLD's within 0.01, and mean-field VI's is larger.
 
 All are inconclusive where HMC's chains are shown to disagree in function space, for then there is nothing to be close to. Chains
@@ -109,10 +110,12 @@ def judge_differ(trees: Mapping[str, xr.DataTree]) -> Judgement:
     excess = {name: less(one.method, one.floor).estimate() for name, one in distances.items()}
     ranked = dict(sorted(excess.items(), key=lambda item: item[1].value))
     at_equal = {name: less(distances[name].method, distances[name].thinned_floor).estimate() for name in ranked}
-    named = {name: (excess if trees[name].attrs["kind"] == "ensemble" else at_equal)[name] for name in NAMED}
+    named = {
+        name: excess[name] if trees[name].attrs["kind"] == "ensemble" else spanned(at_equal[name], excess[name]) for name in NAMED
+    }
     nearest = weakest(named, superiority)
     what = f"Of {', '.join(named)} the least certain to differ is {nearest}, beyond the floor by"
-    note = gain_sentence(what, excess[nearest], UNIT)
+    note = gain_sentence(what, named[nearest], UNIT)
     sampled_at, off = temperatures(trees)
     if off:
         note += f" Not at the posterior's temperature, by their audits: {', '.join(off)}."
@@ -129,7 +132,7 @@ def judge_differ(trees: Mapping[str, xr.DataTree]) -> Judgement:
         caption = "Temperature at which Markov chains sampled; 1 is the posterior's."
         exhibits += (Exhibit(caption, "temperature", sampled_at, (1.0,)),)
     verdict, doubt = settled(conjunction(map(superiority, named.values())), [trees[HMC]], favoured="contradicted")
-    return Judgement(hypothesis("C6 differ", verdict, excess[nearest], note + doubt, 0.0), exhibits)
+    return Judgement(hypothesis("C6 differ", verdict, named[nearest], note + doubt, 0.0), exhibits)
 
 
 def judge_order(trees: Mapping[str, xr.DataTree]) -> Judgement:
@@ -144,6 +147,11 @@ def judge_order(trees: Mapping[str, xr.DataTree]) -> Judgement:
     exhibit = Exhibit("Differences of distances to HMC; marked is the margin.", UNIT, rows, (0.0, -MARGIN, MARGIN))
     verdict, doubt = settled(conjunction([equivalence(like), superiority(order)]), [trees[HMC]], favoured="supported")
     return Judgement(hypothesis("C6 order", verdict, order, note + doubt, 0.0), (exhibit,))
+
+
+def spanned(one: Estimate, other: Estimate) -> Estimate:
+    """Return the first with an interval that holds those of both."""
+    return Estimate(one.value, min(one.lower, other.lower), max(one.upper, other.upper))
 
 
 def methods(trees: Mapping[str, xr.DataTree]) -> list[str]:
