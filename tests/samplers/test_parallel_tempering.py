@@ -210,6 +210,16 @@ def test_adapted_rungs_swap_equally_often():
     np.testing.assert_allclose(result.info.acceptance_rate.mean(), 0.8, atol=0.1)
 
 
+def test_a_ladder_without_rejections_keeps_its_rungs_apart():
+    """A likelihood that is the same everywhere: every swap is made, and the barrier is only what is assumed of each gap."""
+    flat_target = MODES._replace(log_likelihood=lambda position, data, constants: jnp.zeros(1))
+    ladder = parallel_tempering(hmc(flat_target, step_size=0.4, trajectory_length=0.4), flat_target, [0.0, 0.1, 0.3, 1.0])
+    warmup = ladder_adaptation(ladder, flat_target, num_steps=16)
+    state = sample(jax.random.key(0), warmup.kernel, START, BATCH, num_steps=16, save=None).run.state
+    assert (state.inner.exchanges.rejections == 0).all()
+    np.testing.assert_allclose(state.betas, np.tile([0.0, 0.1, 0.3, 1.0], (NUM_CHAINS, 1)), rtol=1e-6)  # some roundings of each
+
+
 def test_equal_parts_of_a_known_barrier():
     # Lambda(beta) = beta^2 on a ladder that sees it well.
     betas = jnp.linspace(0, 1, 101)
