@@ -129,10 +129,8 @@ def test_both_roads_find_the_evidence(well, roads):
         # Student's t with 7 degrees of freedom: 4.8 standard errors have probability 0.002.
         assert abs(found[name].log_evidence - well.log_evidence) < 4.8 * found[name].standard_error, name
     # The trapezoids of the third have an error that is not in its standard error; on this ladder below 0.1 nats.
-    assert (
-        abs(found["thermodynamic integration"].log_evidence - well.log_evidence)
-        < 0.1 + 4.8 * found["stepping stone"].standard_error
-    )
+    integral = found["thermodynamic integration"]
+    assert abs(integral.log_evidence - well.log_evidence) < 0.1 + 4.8 * integral.standard_error
 
 
 def test_evidences_of_ladders_are_averaged_and_not_their_logarithms():
@@ -239,8 +237,9 @@ def test_a_missing_accept_step_fails():
 
 
 def test_a_step_that_is_too_large_fails():
+    """Steps across the well are nearly all refused; 32 such chains tell it under every one of six keys, 8 under some."""
     oracle = double_well(MIXING)
-    labels = visits(oracle, hmc(step_size=6.0, trajectory_length=6.0), jnp.full((CHAINS, 1), -1.0), 2000)
+    labels = visits(oracle, hmc(step_size=6.0, trajectory_length=6.0), jnp.full((4 * CHAINS, 1), -1.0), 2000)
     assert regions.regions_visited_by_mass(labels, [exact(oracle)]).verdict == "fail"
 
 
