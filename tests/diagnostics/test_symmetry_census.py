@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import diagnostics
-from diagnostics.copies import count_visits
+from diagnostics.copies import Count, count_visits
 from diagnostics.units import copy_units, to_json
 
 ARCHITECTURE = diagnostics.mlp_symmetries(["layer_0", "layer_1"], "tanh")
@@ -84,6 +84,28 @@ def test_false_alarms_are_as_rare_as_stated(stay):
     assert (p_values < 0.001).sum() <= 4
     assert (p_values < 0.05).sum() <= 38
     assert (p_values > 0.5).sum() >= 100  # nor is the test useless
+
+
+def test_a_copy_that_was_never_visited_counts():
+    """Seven of eight copies, equally often: chi-squares of 9 for those, and of 60 more for the eighth, with 7 degrees of freedom."""
+    rng = np.random.default_rng(6)
+    labels = rng.permuted(np.tile(np.arange(7), 69)[:480]).reshape(4, 120)
+    assert count_visits("layer", labels, 8).p_value < 1e-6
+    assert count_visits("layer", labels, 7).p_value > 0.5
+
+
+def test_groups_share_the_false_alarms(monkeypatch):
+    """One group with a p-value of 0.0008, which alone would fail, and one with 0.5."""
+    p_values = {"layer_0": 0.0008, "layer_1": 0.5}
+    monkeypatch.setattr(
+        "diagnostics.copies.count_visits", lambda name, labels, copies: Count(name, copies, 8, 400.0, p_values[name])
+    )
+    shapes = {"layer_0.kernel": (1, 2), "layer_0.bias": (2,), "layer_1.kernel": (2, 2), "layer_1.bias": (2,)}
+    shapes |= {"layer_2.kernel": (2, 1), "layer_2.bias": (1,)}
+    draws = {name: np.random.default_rng(7).normal(size=(4, 100, *shape)) for name, shape in shapes.items()}
+    finding = diagnostics.census(draws, diagnostics.mlp_symmetries(["layer_0", "layer_1", "layer_2"], "tanh"))
+    assert finding.value == pytest.approx(0.0016)
+    assert finding.verdict == "pass"
 
 
 def test_few_units_under_a_prior_that_tells_them_apart_are_found_out():
