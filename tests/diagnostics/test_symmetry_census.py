@@ -87,7 +87,7 @@ def test_false_alarms_are_as_rare_as_stated(stay):
 
 
 def test_a_copy_that_was_never_visited_counts():
-    """Seven of eight copies, equally often: chi-squares of 9 for those, and of 60 more for the eighth, with 7 degrees of freedom."""
+    """Seven of eight copies, equally often: a chi-square of 9 for those and of 60 for the eighth, with 7 degrees of freedom."""
     rng = np.random.default_rng(6)
     labels = rng.permuted(np.tile(np.arange(7), 69)[:480]).reshape(4, 120)
     assert count_visits("layer", labels, 8).p_value < 1e-6
