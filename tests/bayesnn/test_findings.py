@@ -1,0 +1,58 @@
+"""What pages say that suites have found is what the suites' files say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bayesnn.suite.judge import read_findings
+from bayesnn.suite.results import SuiteFolder
+
+FINDINGS = Path(__file__).parents[2] / "docs" / "findings"
+INTERVAL = re.compile(r"95 % interval (\S+ to [^)\s]+)\)")
+# In words, or not at all.
+UNQUOTED = {"C4 family", "C6 order", "B1 possible", "R1 cifar10", "R1 imdb"}
+
+
+def page(name: str) -> str:
+    return (FINDINGS / f"{name}.md").read_text().replace("\N{MINUS SIGN}", "-")
+
+
+def rows_of(text: str, interval: str, verdict: str) -> list[str]:
+    """Return the rows of a table that have this interval and this verdict."""
+    return [row for row in text.splitlines() if f"| {verdict} |" in row and f"({interval})" in row]
+
+
+LAPTOP = {one.claim: one for one in read_findings(SuiteFolder(FINDINGS / "izmailov2021-laptop"))}
+QUOTED = [name for name, one in LAPTOP.items() if INTERVAL.search(one.note) and name not in UNQUOTED]
+
+
+@pytest.mark.parametrize("claim", QUOTED)
+def test_the_page_has_the_interval_and_the_verdict_of_every_claim(claim):
+    found = LAPTOP[claim]
+    [interval, *_] = INTERVAL.findall(found.note)
+    assert rows_of(page("izmailov2021"), interval, found.verdict), (interval, found.verdict)
+
+
+def test_claims_without_an_interval_of_their_own_have_their_verdicts():
+    text = page("izmailov2021")
+    begins = {"C4 family": "| C4 robust to its family", "C6 order": "| C6, ensembles", "B1 possible": "| B1 wrong"}
+    for claim, words in begins.items():
+        [row] = [row for row in text.splitlines() if row.startswith(words)]
+        assert f"| {LAPTOP[claim].verdict} |" in row
+    for claim in ("F2 digits", "F2 diabetes", "F2 fixed"):
+        assert LAPTOP[claim].verdict == "contradicted"
+    assert "| F2 good R-hat in function space, bad in weight space | contradicted |" in text
+
+
+def test_the_page_on_uci_has_the_intervals_and_verdicts_of_its_sets():
+    found = {one.claim: one for one in read_findings(SuiteFolder(FINDINGS / "izmailov2021-laptop-full"))}
+    words = " ".join(page("uci").split())
+    verdicts = {"yacht": "supported", "concrete": "supported"} | dict.fromkeys(("boston", "energy", "naval"), "inconclusive")
+    for name, verdict in verdicts.items():
+        assert found[f"C1 {name}"].verdict == verdict
+        assert found[f"F2 {name}"].verdict == "inconclusive"
+        for interval in INTERVAL.findall(found[f"C1 {name}"].note) if name != "naval" else ():
+            assert f"({interval})" in words
