@@ -43,6 +43,7 @@ def test_what_excludes_zero_is_marked_and_nothing_else_is():
     different = {"good": make_tree(**classification()), "bad": make_tree(**classification(1, error=8))}
     same = {"one": make_tree(**classification()), "other": make_tree(**classification())}
     assert "* +" in printed(different)
+    assert "* \N{MINUS SIGN}" in printed(dict(reversed(different.items())))
     assert "* +" not in printed(same)
     assert "* \N{MINUS SIGN}" not in printed(same)
 
