@@ -16,7 +16,7 @@ def found_by_system(basins: xr.DataTree) -> dict[str, Float[np.ndarray, "system 
     """
     particles, replicas, evidence = (basins[name].to_dataset() for name in ("particles", "replicas", "evidence"))
     num_regions = basins["regions"].sizes["region"]
-    weights, log_evidence = np.exp(particles["log_weight"].values), evidence["by_system"].values
+    weights, log_evidence = np.exp(particles["log_weight"].values.astype(float)), evidence["by_system"].values.astype(float)
     systems = zip(particles["label"].values, weights, strict=True)
     shares = [np.bincount(labels, of_particles, num_regions) for labels, of_particles in systems]
     return {
