@@ -304,6 +304,14 @@ def test_light_regions(rng):
     assert biased.interval[0] < -0.5 < biased.interval[1]
 
 
+def test_a_slope_that_may_matter_is_not_contradicted(rng):
+    """Fair chains, but short: the interval holds 0, and slopes at which a region ten times lighter is visited twice as often."""
+    share = np.array([0.5, 0.25, 0.15, 0.07, 0.03])
+    finding = regions.light_regions_over_visited(jumping(rng, share, stay=0.9, num_draws=300), *two_methods(rng, share))
+    assert -0.5 < finding.interval[0] < -0.1 < 0 < finding.interval[1]
+    assert finding.verdict == "inconclusive"
+
+
 def test_one_estimate_in_both_roles_is_refused_and_would_find_noise():
     share, slopes = np.full(5, 0.2) * np.array([0.8, 0.9, 1.0, 1.1, 1.2]), {"one": [], "two": []}
     for seed in range(40):
