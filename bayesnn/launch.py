@@ -17,7 +17,7 @@ from bayesnn.errors import UsageError
 from bayesnn.imports import is_import_path, source_of
 from bayesnn.interrupts import INTERRUPTED, uninterrupted
 from bayesnn.run_folder import FolderExistsError, RunFolder
-from bayesnn.shard import Shard
+from bayesnn.shard import Shard, TakenError
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
@@ -63,7 +63,7 @@ def run(
             if state == "complete":
                 console().print(f"{path} is complete; judge it with: bayesnn audit {path}", markup=False, soft_wrap=True)
             return exit_status(state)
-        except FolderExistsError:  # another job was quicker
+        except (FolderExistsError, TakenError):  # another job was quicker to make the folder, or to run what is in it
             pass
     if not (resume_if_exists or add_chains):
         RunFolder.refuse_existing(path)
@@ -128,14 +128,20 @@ def resume(folder: RunFolder, *, accept_changed_code: bool = False, join: Callab
     from bayesnn.progress import Reporter
 
     distributed.on_first(lambda: folder.add_launch(launch))
-    mesh = data_mesh(folder.config, shards[0].num_chains)
+    mesh, num_run = data_mesh(folder.config, shards[0].num_chains), 0
     for shard in shards:
         if (own_mesh := data_mesh(folder.config, shard.num_chains)) != mesh:
             problem, mesh = build_problem(folder.config, own_mesh), own_mesh
         name = str(folder.path) if len(folder.shards()) == 1 else str(shard.path)
-        state = execute(folder, shard, problem, build_method(folder.config, problem), Reporter(name, console()))
+        try:
+            state = execute(folder, shard, problem, build_method(folder.config, problem), Reporter(name, console()))
+        except TakenError:  # since this job looked, by one that was restarted at the same time
+            continue
+        num_run += 1
         if state != "complete":
             return exit_status(state)
+    if not num_run:
+        raise TakenError(f"other processes are running {folder.path}; wait for them, or stop them first")
     return 0
 
 

@@ -71,6 +71,10 @@ class Record(BaseModel):
         return cls(checksum=hashlib.blake2b(commit.model_dump_json().encode(), digest_size=16).hexdigest(), commit=commit)
 
 
+class TakenError(UsageError):
+    """Another process runs these chains."""
+
+
 # A look at whether a shard is run holds its lock for an instant, for which who wants to run it waits.
 LOOK_SECONDS = 0.5
 # A folder of this name is a shard that a job is about to begin: its chains are taken.
@@ -90,13 +94,13 @@ class Shard:
         """Keep other processes from running these chains at the same time; a kill releases it.
 
         Raises:
-            UsageError: One does.
+            TakenError: One does.
         """
         with self._lock_file() as file:
             deadline = time.monotonic() + LOOK_SECONDS
             while not _takes(file, fcntl.LOCK_EX):
                 if time.monotonic() > deadline:
-                    raise UsageError(f"another process is running {self.path}; wait for it, or stop it first")
+                    raise TakenError(f"another process is running {self.path}; wait for it, or stop it first")
                 time.sleep(LOOK_SECONDS / 10)
             for leftover in self.path.glob(".*.tmp"):  # what a kill left in the middle of a write
                 leftover.unlink()

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from bayesnn import launch
 from bayesnn.load import load_run, read_tree
 from bayesnn.run_folder import RunFolder
 from tests.bayesnn.conftest import EXPERIMENTS, command, interrupt_in
@@ -73,6 +74,22 @@ def test_a_restarted_job_continues_what_nobody_runs(halfway_copy, cli):
     assert [shard.read_commit().draws == 40 for shard in folder.shards()] == [False, True]
     assert cli(*words_of(halfway_copy, *both)).status == 0
     assert [shard.read_commit().draws for shard in folder.shards()] == [40, 40]
+
+
+def test_jobs_that_are_restarted_together_share_the_unfinished_chains(halfway_copy, cli, refused, monkeypatch):
+    """Each has looked before the other has begun: who comes late goes on to the chains that nobody runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_in(patch, "sampling", 9)
+        assert cli(*words_of(halfway_copy, "--add-chains", "--chains", "1")).status == 130
+    folder = RunFolder(halfway_copy)
+    names = [shard.path.name for shard in folder.shards()]
+    monkeypatch.setattr(launch, "_free", lambda folder: names)
+    with (folder.shards()[0].path / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        assert cli("resume", halfway_copy).status == 0
+        assert [shard.read_commit().is_complete for shard in folder.shards()] == [False, True]
+        names.pop()
+        assert f"other processes are running {halfway_copy}" in refused("resume", halfway_copy)
 
 
 def test_claims_never_overlap(finished_copy):
