@@ -22,7 +22,7 @@ from benchmarks.timing import geometric, serve, server
 
 # Posteriors on which both sides mix within a minute. On UCI yacht, whose noise is small, NumPyro's R-hat was 2.9 after two.
 SETS = {"uci_concrete": 400, "uci_boston": 455}  # training examples
-NUM_CHAINS, WARMUP, SEEDS = 2, 100, 5
+NUM_CHAINS, WARMUP, SEEDS = 2, 150, 5
 # As many of ours take about the time of NumPyro's, whose trees have 500 to 1,023 leapfrogs.
 DRAWS, NUMPYRO_DRAWS = 500, 150
 WIDTH, PRIOR_SCALE = 50, 0.3
