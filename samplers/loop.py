@@ -97,8 +97,8 @@ def sample(
         chain_block: Chains that move together in one vmap. Defaults to 1 on a CPU and to all chains of a device elsewhere.
         first_chain: Global index of the first chain, so that several jobs can add chains to one study.
         chunk_seconds: Aim for the wall time between two looks of the host.
-        chunk_draws: At most so many draws a chunk; by default as many as fit into 64 MiB. Compiled in: calls that share it, and
-            differ in `num_steps`, share one program.
+        chunk_draws: At most so many draws a chunk, >= 1; by default as many as fit into 64 MiB, up to 128. Compiled in: calls that
+            share it, and differ in `num_steps`, share one program.
         throw: Raise when a chain leaves the finite numbers; otherwise only count it in `run.health`.
 
     Returns:
@@ -111,6 +111,8 @@ def sample(
     """
     if thin < 1 or num_steps < 1 or num_steps % thin:
         raise ValueError(f"num_steps must be a positive multiple of thin; got num_steps={num_steps}, thin={thin}")
+    if chunk_draws is not None and chunk_draws < 1:
+        raise ValueError(f"a chunk needs one draw or more, got chunk_draws={chunk_draws}")
     layout = Layout.of(_num_chains(positions) if run is None else len(run.chain), mesh, chain_block)
     batch = meshes.place_batch(batch, layout.mesh)
     if run is None:

@@ -207,6 +207,11 @@ def test_divergences_are_counted():
     np.testing.assert_array_equal(result.run.health.num_nonfinite, 0)
 
 
+def test_a_chunk_has_draws():
+    with pytest.raises(ValueError, match="chunk needs one draw or more, got chunk_draws=0"):
+        run(num_steps=4, chunk_draws=0)
+
+
 @pytest.mark.parametrize(
     "options", [{"num_steps": 0}, {"num_steps": -4}, {"num_steps": 10, "thin": 4}, {"num_steps": 4, "thin": 0}]
 )
