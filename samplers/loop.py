@@ -97,7 +97,7 @@ def sample(
         chain_block: Chains that move together in one vmap. Defaults to 1 on a CPU and to all chains of a device elsewhere.
         first_chain: Global index of the first chain, so that several jobs can add chains to one study.
         chunk_seconds: Aim for the wall time between two looks of the host.
-        chunk_draws: At most so many draws a chunk, >= 1; by default as many as fit into 64 MiB, up to 128. Compiled in: calls that
+        chunk_draws: At most so many draws a chunk, >= 1; by default what fits into 64 MiB, up to 128. Compiled in: calls that
             share it, and differ in `num_steps`, share one program.
         throw: Raise when a chain leaves the finite numbers; otherwise only count it in `run.health`.
 
