@@ -29,7 +29,8 @@ FORMAT = 1
 POSTERIOR = ("data_sha256", "num_data", "num_params", "model", "prior", "likelihood", "temperature", "likelihood_temperature")
 SAME = 1e-3  # relative difference of two settings that are written with three digits
 DIGITS = 4  # in which two settings are written that are further apart: they then differ in writing, too
-PARTS = {"classification": ("probability",), "regression": ("mean", "scale", "quantile")}
+MOMENTS = ("mean", "scale", "quantile")
+PARTS = {"classification": ("probability",), "regression": MOMENTS, "counts": MOMENTS}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Bundle:
 
     Attributes:
         name: What to call it.
-        task: "classification" or "regression".
+        task: "classification", "regression" or "counts".
         posterior: What it is the posterior of, see `POSTERIOR`; None where that is not known.
         facts: What else is known: data, sampler, chains, draws, versions, scores, convergence, notes.
         prefixes: What its chains predict.

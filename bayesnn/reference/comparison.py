@@ -22,7 +22,7 @@ MEASURES = CLOSENESS | {
     "wasserstein_1": Measure("Wasserstein distance of order 1, units of the target"),
     "wasserstein_2": Measure("Wasserstein distance of order 2, units of the target"),
 }
-RANKED_BY = {"classification": "total_variation", "regression": "wasserstein_1"}
+RANKED_BY = {"classification": "total_variation", "regression": "wasserstein_1", "counts": "wasserstein_1"}
 
 
 def open_reference(name: str) -> Bundle:
