@@ -17,6 +17,8 @@ from bayesnn import data, likelihoods, models, priors
 from bayesnn.errors import UsageError
 from bayesnn.load import load_run
 from bayesnn.reference import PUBLISHED, bundle_of, differences, hold_against, load_bundle, open_reference, posterior_facts
+from bayesnn.reference.bundle import PARTS
+from bayesnn.reference.comparison import RANKED_BY
 from diagnostics.floor import fidelity_to, prefixes
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -232,3 +234,9 @@ def test_a_held_out_hmc_chain_is_inside_the_floor_and_a_cold_one_outside():
         assert held_out.is_inside(floor, "agreement")
     for floor in (cold.equal_draws, cold.equal_ess):
         assert not cold.is_inside(floor, "total_variation")
+
+
+@pytest.mark.parametrize("task", ["classification", "regression", "counts"])
+def test_every_task_with_functions_has_its_parts_and_its_rank(task):
+    assert PARTS[task]
+    assert RANKED_BY[task]
