@@ -46,11 +46,14 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.bootstrap
 demo: $(VENV)/.run
 	@$(BIN)/bayesnn demo
 
+# The tests of a file stay in one process, where they share compiled programs and what fixtures made.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+	@$(PYTEST) -m "not slow"
 
 test-slow: $(VENV)/.dev
-	@$(BIN)/python -m pytest -n $(WORKERS) -m slow
+	@$(PYTEST) -m slow
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports

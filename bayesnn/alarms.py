@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Shaped
@@ -10,8 +11,25 @@ from jaxtyping import Bool, Shaped
 from diagnostics.health import MAX_DIVERGENT, MIN_ACCEPTANCE, NAMED
 
 
+class Settings(NamedTuple):
+    """How the settings that help are written where a run was started."""
+
+    steps: str
+    target: str
+    start: str
+
+
+COMMAND = Settings("--warmup.steps", "--warmup.target-acceptance-rate", "--start map")
+PYTHON = Settings("WarmUp(steps=...)", "WarmUp(target_acceptance_rate=...)", 'start="map"')
+
+
 def alarm(
-    stats: Mapping[str, Shaped[np.ndarray, "chain draw"]], num_nonfinite: Sequence[int], first_chain: int, *, has_warmup: bool
+    stats: Mapping[str, Shaped[np.ndarray, "chain draw"]],
+    num_nonfinite: Sequence[int],
+    first_chain: int = 0,
+    *,
+    has_warmup: bool,
+    settings: Settings = COMMAND,
 ) -> str | None:
     """Return what an audit of these draws would surely fail for, and what to do about it, or None.
 
@@ -20,6 +38,7 @@ def alarm(
         num_nonfinite: Steps of each chain that left a state that is not finite.
         first_chain: Number of the first of these chains.
         has_warmup: A warm-up found the step size.
+        settings: How the advice spells them.
     """
     divergent, acceptance = (np.mean(stats[name], axis=1, dtype=float) for name in ("diverging", "acceptance_rate"))
     lost = np.asarray(num_nonfinite) > 0
@@ -34,10 +53,10 @@ def alarm(
     if not found:
         return None
     if has_warmup and not lost.any():
-        advice = "lengthen the warm-up (--warmup.steps), raise --warmup.target-acceptance-rate, or start nearer (--start map)"
+        advice = f"lengthen the warm-up ({settings.steps}), raise {settings.target}, or start nearer ({settings.start})"
     else:
-        advice = "lower the step size or the learning rate, or start nearer (--start map)"
-    return f"warning: {', '.join(found)}. Do not use these draws: in a new run, {advice}"
+        advice = f"lower the step size or the learning rate, or start nearer ({settings.start})"
+    return f"{', '.join(found)}. Do not use these draws: in a new run, {advice}"
 
 
 def _named(is_meant: Bool[np.ndarray, " chain"], first_chain: int) -> str:

@@ -188,7 +188,7 @@ class _Execution:
         stats, has_warmup = self._read_stats(("diverging", "acceptance_rate")), self.method.warmup is not None
         warning = alarm(stats, self.done.num_nonfinite, self.shard.first_chain, has_warmup=has_warmup)
         if warning is not None:
-            self.reporter.note(warning)
+            self.reporter.note(f"warning: {warning}")
 
     def _read_stats(self, names: Iterable[str]) -> Draws:
         return {name: self.shard.draws.read(f"sample_stats/{name}", self.done.draws) for name in names}

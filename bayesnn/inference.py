@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 import samplers
 from bayesnn import config as c
+from bayesnn.alarms import PYTHON, alarm
 from bayesnn.build import build_method, describe_sampler
 from bayesnn.density import Linearised
 from bayesnn.draws import by_group
@@ -67,7 +69,8 @@ def sample(
 ) -> Sampled:
     """Sample a posterior in memory, warm-up included.
 
-    For long runs use a run folder (`bayesnn run`), which survives kills; this keeps everything in memory and reports nothing.
+    For long runs use a run folder (`bayesnn run`), which survives kills; this keeps everything in memory, shows no progress, and
+    warns of draws that no audit would pass.
 
     Args:
         key: Of everything random.
@@ -111,6 +114,8 @@ def sample(
     began = time.monotonic()
     result = move(method.kernel, num_steps=draws * thin, thin=thin, save=method.save(problem), run=run)
     groups = by_group(result)
+    if warning := alarm(groups["sample_stats"], [0] * chains, has_warmup=method.warmup is not None, settings=PYTHON):
+        warnings.warn(warning, stacklevel=2)
     facts = {**describe_sampler(sampler), "name": sampler.kind}
     spent = {"gradients": float(np.sum(groups["sample_stats"]["num_gradients"])), "seconds": time.monotonic() - began}
     tree = make_tree(

@@ -43,7 +43,7 @@ class Progress(NamedTuple):
         """Return it in words."""
         parts = [f"{self.phase} {self.step:,}/{self.num_steps:,} steps"]
         if self.draws:
-            parts.append(f"{self.draws:,} draws")
+            parts.append(f"{self.draws:,} draw{'s' * (self.draws > 1)}")
         parts.append(f"{self.gradients / max(self.seconds, 1e-9):,.0f} gradients/s")
         if self.acceptance == self.acceptance:
             parts.append(f"acceptance {self.acceptance:.2f}")

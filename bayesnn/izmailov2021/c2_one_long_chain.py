@@ -6,7 +6,8 @@ spend on warming up once more, it spends on draws. Each finds its own step size;
 Compared: log density of the test targets, nats a point, on the same points. The interval resamples the points, the shorter
 chains, and blocks of draws of the long one. The shorter chains one by one stand beside it.
 
-Decides: supported if the interval of the difference lies within the margin of 0.01 nats; contradicted if it lies beyond.
+Decides: supported if the interval of the difference lies within the margin of 0.01 nats; contradicted if it lies beyond. It does
+not wait for chains that agree: one that stays where the others do not is what the statement denies.
 """
 
 from __future__ import annotations

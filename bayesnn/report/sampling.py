@@ -144,7 +144,7 @@ def _energy_errors(errors: Float[np.ndarray, " step"]) -> tuple[Markup | None, s
     edges = np.linspace(x.lower, x.upper, NUM_ERROR_BINS + 1)
     counts, _ = np.histogram(np.clip(finite, x.lower, x.upper), edges)
     chart = Chart("Histogram of energy errors", x, Axis(0, counts.max()), HISTOGRAM_HEIGHT)
-    chart.bars(edges, counts, "neutral", [f"{count} steps" for count in counts])
+    chart.bars(edges, counts, "neutral", [f"{count} draws" for count in counts])
     chart.vertical(0, "threshold")
     chart.frame("energy error, nats")
     outside, infinite = int(np.sum((finite < x.lower) | (finite > x.upper))), errors.size - finite.size

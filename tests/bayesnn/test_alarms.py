@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import bayesnn
 from bayesnn.alarms import alarm
+from bayesnn.config import HMC
 from diagnostics.standard import HEALTH
 from diagnostics.trees import make_tree
 
@@ -31,10 +35,10 @@ def test_sound_draws_raise_none(found):
 @pytest.mark.parametrize(
     ("found", "lost", "words"),
     [
-        (stats(diverged=4, chains=3), (), "warning: chain 13 diverged on the way to 2% of the draws. Do not use"),
+        (stats(diverged=4, chains=3), (), "chain 13 diverged on the way to 2% of the draws. Do not use"),
         (stats(diverged=DRAWS, acceptance=0.0), (), "6 of 6 chains diverged on the way to 100% of the draws, 6 of 6 chains"),
-        (stats(acceptance=0.1, chains=[0, 2]), (), "warning: chains 10, 12 accepted 10% of the proposals."),
-        (stats(), (1,), "warning: chain 11 left the finite numbers."),
+        (stats(acceptance=0.1, chains=[0, 2]), (), "chains 10, 12 accepted 10% of the proposals."),
+        (stats(), (1,), "chain 11 left the finite numbers."),
     ],
 )
 def test_chains_that_went_wrong_are_named(found, lost, words):
@@ -56,3 +60,10 @@ def test_an_audit_agrees(found):
     energy = np.random.default_rng(0).normal(size=(CHAINS, DRAWS))
     tree = make_tree(attrs={"kind": "mcmc", "task": "density"}, posterior={"w": energy}, sample_stats={**found, "energy": energy})
     assert (HEALTH["energy"]({"run": tree}).verdict == "fail") == (raised(found) is not None)
+
+
+def test_sampling_in_memory_warns():
+    problem = bayesnn.density_problem(lambda x: -0.5 * jnp.sum(x**2), jnp.zeros(2))
+    far = HMC(step_size=2.5, trajectory_length=50.0)  # steps beyond 2 are not stable
+    with pytest.warns(UserWarning, match=r"accepted \d% of the proposals.* lower the step size .* \(start=\"map\"\)"):
+        bayesnn.sample(jax.random.key(0), problem, far, chains=2, draws=20, warmup=0)

@@ -236,6 +236,7 @@ def test_an_existing_folder_is_refused_and_left_alone(refused, own, tmp_path):
     assert [path.name for path in tmp_path.rglob("*")] == ["wine", "thesis.tex"]
 
 
+@pytest.mark.slow
 def test_the_weights_of_the_tests_fit(own, cli, tmp_path):
     """What the refused ones are held against."""
     np.savez(tmp_path / "start.npz", **WEIGHTS)

@@ -24,6 +24,8 @@ from diagnostics import regions
 from diagnostics.oracles import double_well, gaussian_mixture, superposition
 from samplers import Target
 
+pytestmark = pytest.mark.slow
+
 CHAINS, SYSTEMS, PARTICLES = 8, 8, 256
 MIXING, STUCK = 1.5, 100.0  # n of the double well: barriers of 2 and of 141 nats
 
@@ -243,7 +245,6 @@ def test_a_step_that_is_too_large_fails():
     assert regions.regions_visited_by_mass(labels, [exact(oracle)]).verdict == "fail"
 
 
-@pytest.mark.slow
 def test_superposition_mixes_when_data_are_few_and_is_stuck_when_they_are_many():
     """18 parameters, six features: at n = 10 HMC passes; at n = 1000 it does not, and both roads agree with each other."""
     few = superposition(6, 10.0)

@@ -68,6 +68,7 @@ def steps(side, sign):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("potential", [valley])
 def test_the_flow_ends_in_the_basin_of_the_exact_flow(potential):
     starts = jax.random.normal(jax.random.key(0), (60, 2))
@@ -112,6 +113,7 @@ def test_a_path_goes_round_the_hill():
     np.testing.assert_array_equal(np.diag(height), 0)
 
 
+@pytest.mark.slow
 def test_a_barrier_is_above_the_higher_minimum():
     """In a curved valley whose two ends differ by 0.4 nats."""
     target, batch = target_of(valley)
@@ -130,6 +132,7 @@ def test_points_are_spaced_evenly():
     np.testing.assert_allclose(respaced(path, 5), [[0, 0], [1, 0], [1, 1], [1, 2], [1, 3]], atol=1e-6)  # rounding in float32
 
 
+@pytest.mark.slow
 def test_copies_of_a_minimum_are_one(curve):
     """Exchanged units and turned signs: two flows apart in weights, and one minimum; another network is another."""
     one = curve.init(jax.random.key(0), 1, "prior")

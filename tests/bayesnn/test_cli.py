@@ -91,6 +91,7 @@ def test_help_of_an_experiment_shows_every_setting_and_its_own_defaults(cli):
     assert "Creates a new instance" not in out  # of pydantic's constructor
 
 
+@pytest.mark.slow
 def test_another_sampler_takes_the_place_of_the_experiments(cli, refused, tmp_path):
     for words in (["--sampler", "mala"], ["--sampler=mala"]):
         _, out, _ = cli("run", "digits-sgld", *words, "--help")
@@ -177,6 +178,7 @@ def test_the_version_is_that_of_the_package(cli):
     assert cli("--version").out == f"bayesnn {metadata.version('bayesnn')}\n"
 
 
+@pytest.mark.slow
 def test_a_complete_run_says_what_to_do_next(cli, own, tmp_path):
     out = cli("run", own("wine"), "--runs", tmp_path, "--draws", "2", "--warmup.steps", "2").out
     assert out.endswith(f"{tmp_path}/wine is complete; judge it with: bayesnn audit {tmp_path}/wine\n")

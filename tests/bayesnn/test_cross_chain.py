@@ -18,6 +18,8 @@ from tests.bayesnn.conftest import interrupt_in
 from tests.bayesnn.experiments import SHORT
 from tests.bayesnn.test_execute import trees_are_equal
 
+pytestmark = pytest.mark.slow
+
 ACROSS = WarmUp(steps=100, scheme="cross-chain")
 
 

@@ -37,6 +37,7 @@ def _outside(monkeypatch, tmp_path):
     monkeypatch.setenv("BAYESNN_DATA", str(tmp_path / "data"))
 
 
+@pytest.mark.slow
 def test_doubt_on_images_of_another_set(cli, refused, outside, finished_copy, tmp_path):
     (tmp_path / "own.py").write_text(IMAGES)
     run = cli("run", f"{tmp_path / 'own.py'}:images", "--name", "images", "--runs", tmp_path)

@@ -43,6 +43,7 @@ def test_an_interrupted_run_keeps_its_draws_and_says_how_to_go_on(halfway):
     assert 0 < commit_of(halfway).draws < 40
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["warm-up", "sampling"])
 def test_resumed_draws_are_those_of_an_uninterrupted_run(phase, finished_copy, tmp_path, own, cli, monkeypatch):
     path = tmp_path / "again"
@@ -92,6 +93,7 @@ def test_the_command_that_began_a_run_continues_it(halfway_copy, finished, own, 
         assert trees_are_equal(finished, halfway_copy)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["nuts", "sgld", "optimise"])
 def test_every_sampler_resumes_bit_for_bit(sampler, tmp_path, own, cli, monkeypatch):
     settings = {
@@ -119,6 +121,7 @@ def test_resuming_with_other_versions_warns_and_records(halfway_copy, cli, monke
     assert second["differences"] == [f"jax {metadata.version('jax')} -> 0.0.1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [["--precision", "float64"], ["--seed", "7"]], ids=str)
 def test_settings_of_a_run_reach_its_draws(settings, finished, tmp_path, own, cli):
     assert cli("run", own("wine"), "--runs", tmp_path, *settings).status == 0
@@ -128,6 +131,7 @@ def test_settings_of_a_run_reach_its_draws(settings, finished, tmp_path, own, cl
     assert not np.array_equal(draws, reference)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gaussian", "school"])
 def test_a_density_runs_resumes_and_is_audited(name, tmp_path, own, cli, monkeypatch):
     with monkeypatch.context() as patch:
@@ -140,6 +144,7 @@ def test_a_density_runs_resumes_and_is_audited(name, tmp_path, own, cli, monkeyp
     assert "fail" not in out
 
 
+@pytest.mark.slow
 def test_one_chain_that_is_lost_is_named_and_the_others_go_on(tmp_path, own, cli):
     start = tmp_path / "start.npz"
     far = np.stack([np.zeros((1, 4), np.float32), np.full((1, 4), 1e18, np.float32)])
@@ -159,6 +164,7 @@ def test_one_chain_that_is_lost_is_named_and_the_others_go_on(tmp_path, own, cli
     assert "chain 1" in out
 
 
+@pytest.mark.slow
 def test_a_step_size_far_too_large_ends_in_a_warning_and_a_failed_audit(tmp_path, own, cli):
     settings = ["--warmup.steps", "0", "--sampler.step-size", "5"]
     status, out, err = cli("run", own("wine"), "--runs", tmp_path, *settings)

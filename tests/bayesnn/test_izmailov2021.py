@@ -139,6 +139,7 @@ def agreed(draws: int) -> xr.DataTree:
     return predictions(SAME, draws=draws)
 
 
+@pytest.mark.slow
 def test_c5():
     worlds = [{"hmc": shifted(gain), "sgd": shifted(0.0), "empcov": shifted(0.0)} for gain in (-0.5, 0.5)]
     worlds.append({"hmc": shifted(0.01, noise=1.0), "sgd": shifted(0.0, noise=1.0, seed=1), "empcov": shifted(0.0)})
@@ -181,6 +182,7 @@ def fidelity_world(**skills: float) -> dict[str, xr.DataTree]:
     return world | {name: predictions(skill, chains=2, draws=50, seed=9) for name, skill in skills.items()}
 
 
+@pytest.mark.slow
 def test_c6_differ():
     names = ("ensemble", "SGLD", "SGHMC")
     far, near = ({**dict.fromkeys(names, skill)} for skill in (GOOD, SAME))
@@ -215,6 +217,7 @@ def test_c6_does_not_take_few_effective_draws_for_a_difference():
     assert c6_fidelity.effective_draws(ensemble) == 200
 
 
+@pytest.mark.slow
 def test_c6_differ_is_contradicted_by_something_closer_than_the_floor():
     """Something with more draws of the same posterior than the floor has is closer to HMC than half of it."""
     exact = dict.fromkeys(("ensemble", "SGLD", "SGHMC"), predictions(SAME, chains=4, draws=800, noise=1.0, seed=9))
@@ -239,6 +242,7 @@ def test_c6_says_nothing_where_the_chains_of_hmc_disagree(judge, skill):
     assert "But the chains of HMC do not agree (1 of 1 runs)" in finding.note
 
 
+@pytest.mark.slow
 def test_c6_takes_no_verdict_that_short_chains_favour():
     short = {"HMC": predictions(SAME, draws=20)}
 
@@ -487,6 +491,7 @@ def apart(skill: float) -> xr.DataTree:
     return tree
 
 
+@pytest.mark.slow
 def test_c3_takes_nothing_from_temperatures_at_which_chains_disagree():
     def judge(name, **trees):
         decide = {"T": c3_cold_posterior.judge, "augmented T": c3_cold_posterior.judge_augmented}[name]

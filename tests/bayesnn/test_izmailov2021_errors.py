@@ -12,6 +12,8 @@ from diagnostics.hypotheses import paired_gain, point_scores
 from diagnostics.trees import make_tree
 from tests.bayesnn.planted import predictions
 
+pytestmark = pytest.mark.slow
+
 NUM_POINTS, SKILL, SPREAD, PERSISTENCE = 150, 1.0, 0.7, 0.9
 REPEATS, SD = 200, 0.015  # of the share of intervals that hold the truth, where it is 95 %: sqrt(0.95 * 0.05 / 200)
 

@@ -12,6 +12,8 @@ from bayesnn import config as c
 from bayesnn import data, likelihoods, priors
 from tests.samplers.analytic import assert_covariance
 
+pytestmark = pytest.mark.slow
+
 NOISE, SCALE = 0.6, 1.5
 # In units of the posterior's own width the scales are from 0.08 to 0.1.
 SAMPLERS = (

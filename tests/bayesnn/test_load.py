@@ -116,6 +116,7 @@ def test_regression_is_predicted_in_original_units(line_run):
     np.testing.assert_allclose(scales, 0.1 * posterior.dataset.y_scale, rtol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_double_precision_is_kept_in_predictions(tmp_path, cli, own):
     settings = ["--precision", "float64", "--draws", "3", "--warmup.steps", "0"]
     assert cli("run", own("own_parts"), "--name", "line", "--runs", tmp_path, *settings).status == 0
@@ -124,6 +125,7 @@ def test_double_precision_is_kept_in_predictions(tmp_path, cli, own):
     np.testing.assert_allclose(run.predict(x)["mean"], kept, rtol=1e-13)  # sums of six doubles; in single precision 1e-7
 
 
+@pytest.mark.slow
 def test_changed_code_or_data_predict_nothing(tmp_path, cli, refused, own):
     rng = np.random.default_rng(0)
     arrays = {"x_train": rng.normal(size=(30, 13)), "y_train": np.arange(30) % 3, "x_test": rng.normal(size=(9, 13))}
@@ -255,6 +257,7 @@ def test_own_data_in_a_file_are_those_that_are_sampled(tmp_path):
     assert data.load(str(tmp_path / "line.npz")).hash == dataset.hash
 
 
+@pytest.mark.slow
 def test_sampling_in_memory_depends_on_its_key_alone():
     posterior = build_posterior(own_experiments.SHORT)
     first, same, other = (

@@ -75,6 +75,7 @@ def findings_of(run, name):
     return {finding.claim: finding for finding in read_measure(load_run(run).folder, name).findings}
 
 
+@pytest.mark.slow
 def test_measures_of_a_run(finished_copy, cli):
     """A network of SiLU units is smooth; the draws stay as they are."""
     before = load_run(finished_copy).tree["posterior/layer_0.kernel"].values
@@ -124,6 +125,7 @@ def test_resonance_of_a_gaussian_run_is_found(cli, own, tmp_path):
     assert found.verdict == "supported"
 
 
+@pytest.mark.slow
 def test_minibatch_noise_and_what_a_measure_cannot_do(refused, own, cli, tmp_path):
     assert cli("run", own("regression"), "--draws", "10", "--runs", tmp_path, "--name", "sgld").status == 0
     assert "hmc" in refused("measure", tmp_path / "sgld", "resonance")

@@ -39,6 +39,7 @@ def at_quadratic(h=H, *, key=KEY, mask=None, **settings):
 # Predicted biases: each is there, and as large as predicted within 5 %, at Monte Carlo errors below 2 %.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("step_size", [0.005, 0.02])
 def test_step_bias_is_as_predicted(step_size):
     found = at_quadratic(step_size=step_size, chains=8, draws=2000, burn_in=2000, thin=10)
@@ -62,6 +63,7 @@ def test_burn_in_bias_is_as_predicted():
     assert found.findings[0].verdict == "fail"
 
 
+@pytest.mark.slow
 def test_noise_of_minibatches_is_as_predicted():
     """Independent batches: the gradients of an order that is replayed every epoch would cancel, and add next to nothing."""
     target, batch, solution, _ = t.regression()
@@ -94,6 +96,7 @@ def test_a_linear_model_has_its_effective_dimension(sampler):
     assert all(verdict(found, claim).verdict == "pass" for claim in ("chains", "minimum", "convergence", "step"))
 
 
+@pytest.mark.slow
 def test_a_crossing_has_its_value_at_this_scale():
     target, batch = t.crossing()
     how = t.short(draws=2000, burn_in=2000, thin=20, inverse_temperatures=(0.02, 0.03), localisation=4.0)
@@ -178,6 +181,7 @@ def test_steps_are_as_coarse_at_every_temperature():
 # What is known to go wrong elsewhere.
 
 
+@pytest.mark.slow
 def test_the_temperature_is_of_the_data_and_not_of_the_batches():
     target, batch, solution, _ = t.regression()
     found = [
@@ -239,6 +243,7 @@ def test_the_same_key_gives_the_same_losses():
 # Centres, masks, data.
 
 
+@pytest.mark.slow
 def test_a_minimum_of_the_posterior_is_not_one_of_the_loss():
     target, batch, solution, hessian = t.regression(num_data=100, scale=0.5)
     posterior_mode = np.linalg.solve(100 * hessian + np.eye(3), 100 * hessian @ solution)
@@ -265,6 +270,7 @@ def test_blocks_of_parameters_add_up():
     assert abs(deviation(whole.estimates["corrected"], free.sampling.bias.exact)) < STANDARD_ERRORS
 
 
+@pytest.mark.slow
 def test_another_distribution_of_data_has_its_own_coefficient():
     """Inputs of a tenth of the scale: directions that the localiser then holds."""
     target, batch, solution, hessian = t.regression(scale=0.1, num_data=500)
@@ -273,6 +279,7 @@ def test_another_distribution_of_data_has_its_own_coefficient():
     assert abs(deviation(found.estimates["corrected"], t.effective(hessian, 100.0, 1.0))) < STANDARD_ERRORS
 
 
+@pytest.mark.slow
 def test_data_drawn_again_have_minima_of_their_own():
     """With its own baseline a regular model's estimate hardly depends on the data; with the old one, by a chi-squared."""
     target, batch, solution, hessian = t.regression(num_data=200)

@@ -14,6 +14,8 @@ from bayesnn.measure.store import read_measure
 from bayesnn.run_folder import RunFolder
 from tests.bayesnn.conftest import command
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("--draws", "20", "--burn-in", "20", "--thin", "1")
 
 
@@ -104,7 +106,6 @@ def read_best(folder):
     return sorted(values.max(1), reverse=True)
 
 
-@pytest.mark.slow
 def test_some_parameters_on_the_test_data(cli, finished_copy):
     status, out, err = cli(
         "measure", finished_copy, "llc", *SMALL, "--parameters", "layer_1.*", "--examples", "test", "--sampler", "mala"

@@ -71,6 +71,7 @@ def test_a_vector_of_few_directions_ends_the_recursion():
     assert np.isnan(lanczos(lambda v: v * jnp.nan, jnp.ones(2)).nodes).all()
 
 
+@pytest.mark.slow
 def test_ill_conditioned_networks_keep_their_rank():
     """Most directions are flat, and the stiff ones spread over four orders: a recursion too short would count flat ones."""
     widths = (16, 16, 8, 16, 24)

@@ -43,6 +43,7 @@ def assert_chains_agree_on(values, expected, precision):
     assert deviation.max() < 5, deviation  # of the t distribution with 7 degrees of freedom: 0.2 %, at 6 comparisons, fixed seed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"num_samples": 4}, {"batch_size": 20}], ids=str)
 def test_mean_field_vi_finds_the_known_optimum(settings):
     """Of a Gaussian posterior: its mean, and variances 1 / diag(precision), at any temperatures."""
@@ -62,6 +63,7 @@ def test_mean_field_vi_finds_the_known_optimum(settings):
     np.testing.assert_allclose(gradients, steps * share * settings.get("num_samples", 1), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_swag_has_the_moments_of_the_path_of_its_trainer():
     """Against the positions that the trainer passes, kept: bit for bit the same path, its moments to rounding."""
     known, positions = regression(), jnp.zeros((3, 3)) + jnp.arange(3.0)[:, None]
@@ -100,6 +102,7 @@ def test_swag_of_a_quadratic_has_the_stationary_variance_of_sgd():
     assert_covariance(draws, np.asarray(fitted.mean[0]), np.diag(fitted.variance[0]))
 
 
+@pytest.mark.slow
 def test_dropout_switches_whole_units_off_and_keeps_the_mean():
     known = data.from_arrays(np.eye(4), np.arange(4) % 2, np.eye(4), np.arange(4) % 2, name="four")
     network = models.mlp([30, 20], 2)
@@ -129,6 +132,7 @@ def _fed_log_likelihood(position, batch, constants):
 FED = Target(lambda position, constants: -0.5 * ravel_pytree(position)[0] @ ravel_pytree(position)[0], _fed_log_likelihood, 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [None, 20])
 def test_dropout_of_inputs_trains_to_its_known_ridge(batch_size):
     """The mean loss under masks of a linear model is a ridge with penalty r / (1 - r) diag(x'x) (Wager et al. 2013)."""

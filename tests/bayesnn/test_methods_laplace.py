@@ -64,6 +64,7 @@ def in_order(tree):
     return np.concatenate([np.asarray(layer["bias"]), np.asarray(layer["kernel"])[..., 0]], axis=-1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("structure", STRUCTURES)
 def test_of_a_linear_network_it_is_the_posterior(structure):
     """Full, Kronecker and last layer exactly; the diagonal has variances 1 / diag(precision). Both temperatures enter."""
@@ -104,6 +105,7 @@ def test_kronecker_of_a_linear_network_has_the_precision_of_the_posterior():
         np.testing.assert_allclose(inverse, precision, rtol=0, atol=1e-11 * precision.max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("likelihood", ["categorical", "fixed noise"])
 def test_the_curvature_is_the_gauss_newton_matrix(likelihood):
     """Against Jacobian' Hessian Jacobian with the Hessian of each example's loss by the outputs, by autodiff."""
@@ -221,6 +223,7 @@ def two_named_layers():
     return models.Model(init, apply)
 
 
+@pytest.mark.slow
 def test_the_last_layer_is_found_and_alone_is_drawn():
     what = posterior(two_named_layers(), priors.gaussian(), likelihoods.categorical(), classes())
     approximation, run = fit(what, chains=2, num_steps=50, structure="last-layer")
@@ -230,7 +233,8 @@ def test_the_last_layer_is_found_and_alone_is_drawn():
     assert np.all(mean["head"]["kernel"][0] != mean["head"]["kernel"][1])  # a chain is a mode of its own
 
 
-@pytest.mark.parametrize("structure", ["full", pytest.param("kronecker", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("structure", ["full", "kronecker"])
 def test_linearised_predictions_are_gaussian_with_the_known_covariance(structure):
     """Of every draw those of the tangent; over draws with mean f and, for the full matrix, covariance J inverse(precision) J'."""
     with jax.enable_x64(True):
@@ -305,6 +309,7 @@ def squashed():
     return of_functions(lambda key, x: {"w": jax.random.normal(key, (3, 3))}, lambda params, x: jnp.tanh(x @ params["w"]))
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_optimiser_and_one_an_output():
     what = posterior(models.mlp([4], 3), priors.gaussian(), likelihoods.categorical(), classes())
     trainer = samplers.optimise(what.target, optax.adam(0.1), batch_size=10)

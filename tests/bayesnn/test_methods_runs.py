@@ -19,6 +19,8 @@ from bayesnn.problem import network_problem
 from tests.bayesnn.conftest import EXPERIMENTS, command, interrupt_in
 from tests.bayesnn.test_execute import trees_are_equal
 
+pytestmark = pytest.mark.slow
+
 # Settings, and full-data gradients of a fit of 12 steps of two chains, with minibatches of 32 of 142 wines.
 METHODS = {
     "swag": (["--sampler.rank", "2", "--sampler.period", "3"], 2 * 12 * 32 / 142),
@@ -46,7 +48,6 @@ def approximated(tmp_path_factory):
     return run
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["warm-up", "sampling"])
 @pytest.mark.parametrize("sampler", METHODS)
 def test_every_approximation_resumes_bit_for_bit(sampler, phase, tmp_path, own, cli, monkeypatch):
@@ -81,7 +82,6 @@ SETTINGS = (
 )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("settings", SETTINGS, ids=lambda s: s.kind)
 def test_draws_of_a_chain_have_the_same_bits_on_any_number_of_devices(settings):
     what = bayesnn.posterior(models.mlp([4], 3), priors.gaussian(), likelihoods.categorical(), data.load("wine"))

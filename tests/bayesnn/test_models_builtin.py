@@ -118,6 +118,7 @@ def test_published_networks_have_their_number_of_parameters(model, shape, count,
     assert outputs.shape == (3, num_outputs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_networks_make_a_likelihood(name):
     model, x = SMALL[name]
@@ -159,6 +160,7 @@ def test_double_precision_goes_all_the_way(name):
     assert (double.astype(np.float32) != double).any()  # more digits than a float32 on the way could give
 
 
+@pytest.mark.slow
 def test_rounded_products_stay_near():
     model, x = SMALL["lenet"]
     rough = models.lenet(3, channels=(3, 4), widths=(6,), activation="tanh", compute_dtype="bfloat16")
@@ -210,6 +212,7 @@ def test_the_same_settings_give_the_same_functions():
     assert hash(models.lenet(3)) == hash(models.lenet(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "prior", "num_groups"),
     [

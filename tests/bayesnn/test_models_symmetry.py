@@ -55,6 +55,7 @@ def kept(table):
     return dict(zip(table["transformation"].values.tolist(), zip(*(c.tolist() for c in columns), strict=True), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_declared_symmetries_keep_outputs_and_log_prior(name):
     architecture, outputs, weights = made(name)
@@ -169,6 +170,7 @@ def test_declarations_survive_writing_and_reading():
         assert from_json(to_json(architecture)) == architecture
 
 
+@pytest.mark.slow
 def test_a_run_carries_its_symmetries_and_a_right_sampler_passes_the_census():
     x = np.linspace(-2, 2, 6)[:, None]
     curve = data.from_arrays(x, np.sin(x[:, 0]), x, np.sin(x[:, 0]), name="curve")

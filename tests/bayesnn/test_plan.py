@@ -59,6 +59,7 @@ def test_flops_do_not_depend_on_the_microbatch():
 FITS = [SWAG(batch_size=20, period=1, rank=2), MeanFieldVI(batch_size=20, samples=2), MCDropout(batch_size=None)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", FITS, ids=lambda s: s.kind)
 def test_counts_of_fits_are_those_of_the_run(sampler, tmp_path):
     config = TINY.model_copy(update={"sampler": sampler, "warmup": WarmUp(steps=30), "draws": 2})
@@ -68,6 +69,7 @@ def test_counts_of_fits_are_those_of_the_run(sampler, tmp_path):
     assert make_plan(config, "h200").gradients_a_draw == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [HMC(step_size=0.05), MALA(), SGHMC(batch_size=20)], ids=lambda s: s.kind)
 def test_counts_and_bytes_are_those_of_the_run(sampler, tmp_path):
     config = TINY.model_copy(update={"sampler": sampler, "thin": 3, "draws": 40})
@@ -143,6 +145,7 @@ def test_the_step_size_at_which_gradients_are_counted_is_said():
     assert capture.export_text().count("the step size with which the warm-up begins, 0.05") == 1
 
 
+@pytest.mark.slow
 def test_time_here_is_measured():
     plan = make_plan(TINY)
     assert plan.efficiency is None

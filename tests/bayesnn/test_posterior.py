@@ -162,6 +162,7 @@ def test_learned_noise_has_the_gradient_of_its_formula():
     np.testing.assert_allclose(scales["layer_0"]["kernel"], 0.7, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_padding_to_microbatches_and_blocks_changes_no_density():
     dataset = regression_data(num_train=61)
     whole = make(likelihoods.gaussian(0.3), dataset)

@@ -92,6 +92,7 @@ KINDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_virials_are_directional_derivatives_of_the_tempered_potential(kind):
     likelihood = KINDS[kind]
@@ -164,6 +165,7 @@ def test_rescaled_targets_give_the_same_posterior_and_rescaled_predictions():
     np.testing.assert_allclose(other["log_likelihood"], one["log_likelihood"] - np.log(1000), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_draws_come_from_a_sampler_and_go_back_to_positions():
     p = make(likelihoods.gaussian("learned"), regression_data())
     kernel = samplers.hmc(p.target, step_size=0.01, trajectory_length=0.1, tempering=p.tempering)

@@ -54,6 +54,7 @@ def random_params(scale=1.0):
     return jax.tree.map(lambda x: jnp.asarray(scale * rng.standard_t(3, x.shape), jnp.float32), PARAMS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("size", [0.01, 1.0, 100.0])  # the peak, the middle, the far tail
 def test_log_densities_are_those_of_numpyro(name, size):

@@ -219,6 +219,7 @@ def test_runs_that_are_not_whole_are_compared_all_the_same(kind):
         assert "Predictions, beside other methods" in check(page_of(*runs)).text
 
 
+@pytest.mark.slow
 def test_many_chains_and_draws_leave_the_page_small():
     arrays = classification(num_chains=48, num_draws=300)
     assert len(page_of(("run", arrays))) < 1.5e6  # bytes

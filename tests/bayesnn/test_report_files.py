@@ -105,6 +105,7 @@ def test_the_commands_are_quoted_and_a_run_is_repeated_under_another_name(report
     assert dict(rows(reported, manifest=manifest | {"launches": [launch]}).commands)["run again"] == "bayesnn demo"
 
 
+@pytest.mark.slow
 def test_trajectories_that_the_bound_cut_short_are_counted(reported):
     config, steps = RunFolder.open(reported).config, read_tree(RunFolder.open(reported))["sample_stats"]["num_gradients"].values
     at_bound = f"{100 * (steps >= steps.max()).mean():.3g} % are at that bound"

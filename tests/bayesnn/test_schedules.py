@@ -37,6 +37,7 @@ def moved(sampler, *, thin=1):
     return np.linalg.norm(np.diff(flat, axis=0), axis=1)
 
 
+@pytest.mark.slow
 def test_a_decaying_step_size():
     """Noise of sqrt(step size) is nearly all of a small step, so steps shrink as (1 + t / 1)^(-1/2) for power 1."""
     decaying = moved(SGLD(step_size=1e-8, decay_offset=1.0, decay_power=1.0))
@@ -45,6 +46,7 @@ def test_a_decaying_step_size():
     np.testing.assert_allclose(decaying / constant, (1 + np.arange(1, STEPS)) ** -0.5, rtol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [SGHMC, pytest.param(SGNHT, marks=SLOW)])
 def test_a_decaying_step_size_with_momentum(kind):
     """Momenta change little in 20 steps of 1e-5, friction and noise by 1 %, so that steps shrink as the step size does."""
@@ -53,6 +55,7 @@ def test_a_decaying_step_size_with_momentum(kind):
     np.testing.assert_allclose(decaying / constant, 1 / (1 + np.arange(1, STEPS)), rtol=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [SGLD(step_size=STEP_SIZE, cycle_length=10), SGHMC(step_size=1e-3, cycle_length=10)])
 def test_a_cycle_ends_with_small_steps(sampler):
     steps = moved(sampler, thin=10)
@@ -77,6 +80,7 @@ def words(own, path, sampler, *more):
     return ["run", own("wine"), "--runs", path, "--sampler", sampler, *small, *more]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["sghmc", *(pytest.param(kind, marks=SLOW) for kind in ("sgld", "sgnht"))])
 def test_a_cyclical_run_keeps_draws_of_cold_halves_and_pays_for_all_steps(sampler, own, cli, tmp_path):
     assert cli(*words(own, tmp_path, sampler, *CYCLE)).status == 0
@@ -104,6 +108,7 @@ def test_schedules_and_control_variates_resume_bit_for_bit(settings, phase, own,
     assert trees_are_equal(tmp_path / "whole", tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_control_variates_cost_twice(own, cli, tmp_path):
     assert cli(*words(own, tmp_path, "sgld", *CONTROLLED, "--warmup.steps", "0")).status == 0
     status = json.loads((tmp_path / "wine/status.json").read_text())

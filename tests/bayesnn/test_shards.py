@@ -33,6 +33,7 @@ def wide(tmp_path_factory):
     return load_run(path).tree
 
 
+@pytest.mark.slow
 def test_added_chains_have_the_bits_of_one_wide_run(wide, finished_copy, cli):
     """Two jobs after the first, of two chains and of one, and a sixth chain through an interrupt."""
     for chains in (2, 1):

@@ -14,6 +14,7 @@ from tests.bayesnn.experiments import SHORT
 CHAINS = 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["map", "pathfinder"])
 def test_starts_are_near_modes(start, monkeypatch):
     monkeypatch.setattr(problems, "MAP_STEPS", 200)

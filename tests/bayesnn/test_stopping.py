@@ -43,6 +43,7 @@ def test_it_ends_when_the_target_is_reached_and_not_before(stopped):
     assert RunFolder(stopped).status["state"] == "complete"
 
 
+@pytest.mark.slow
 def test_its_draws_begin_the_longer_run(stopped, tmp_path, cli):
     assert cli(*words_of(tmp_path / "run", "--draws", 100)).status == 0
     short, full = functions(stopped), functions(tmp_path / "run")

@@ -230,6 +230,7 @@ def test_what_is_complete_is_not_run_again(finished):
     assert [RunFolder.open(folder.run_path(name)).manifest["launches"] for name in names] == before
 
 
+@pytest.mark.slow
 def test_an_interrupted_suite_goes_on(tmp_path, monkeypatch):
     from bayesnn import launch
 
@@ -242,6 +243,7 @@ def test_an_interrupted_suite_goes_on(tmp_path, monkeypatch):
     assert len(folder.failures) == 2
 
 
+@pytest.mark.slow
 def test_a_failed_measure_leaves_its_run_to_the_others(tmp_path):
     """Tables have no corruptions."""
     measured = {"hmc": Planned(WINE, {"shift": {}}), "map": Planned(MAP)}

@@ -42,6 +42,7 @@ def test_the_budget_alone(small, tmp_path, capsys):
     assert not (tmp_path / "suites").exists()
 
 
+@pytest.mark.slow
 def test_a_suite_from_nothing_to_its_report(small, tmp_path, capsys):
     assert main(["audit-suite", "izmailov2021", "--suites", str(tmp_path)]) == 1  # one of its runs cannot be built
     out = capsys.readouterr().out
@@ -61,6 +62,7 @@ def test_data_that_are_not_at_hand_are_no_failure(monkeypatch, tmp_path):
     assert main(["audit-suite", "izmailov2021", "--suites", str(tmp_path)]) == 0
 
 
+@pytest.mark.slow
 def test_a_measure_that_fails_is_a_failure(monkeypatch, tmp_path):
     """Tables have no corruptions."""
     suite = small_suite()
@@ -71,6 +73,7 @@ def test_a_measure_that_fails_is_a_failure(monkeypatch, tmp_path):
     assert main(["audit-suite", "izmailov2021", "--suites", str(tmp_path)]) == 1
 
 
+@pytest.mark.slow
 def test_a_plan_names_every_run(small, capsys):
     assert main(["plan", "izmailov2021", "--hardware", "tpu-v3", "--devices", "512"]) == 0
     out = capsys.readouterr().out
@@ -82,6 +85,7 @@ def test_a_plan_names_every_run(small, capsys):
     assert sum(f"\n{name}" in f"\n{out}" for name in ("hmc ", "map ", "absent cannot", "broken cannot")) == 4
 
 
+@pytest.mark.slow
 def test_a_rehearsal_takes_first_steps_and_leaves_nothing(small, tmp_path, capsys):
     assert main(["audit-suite", "izmailov2021", "--rehearse", "--suites", str(tmp_path / "suites")]) == 1  # one cannot be built
     out = capsys.readouterr().out

@@ -21,6 +21,8 @@ from tests.bayesnn.conftest import EXPERIMENTS, command, interrupt_in
 from tests.bayesnn.test_execute import trees_are_equal
 from tests.bayesnn.test_linear_network import NOISE, SCALE, closed_form, dataset
 
+pytestmark = pytest.mark.slow
+
 PARTICLES, CHAINS = 32, 2
 
 
@@ -52,7 +54,6 @@ def test_a_run_keeps_particles_and_the_evidence_of_each_system(carried, cli):
     assert cli("report", carried).status == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["warm-up", "sampling"])
 def test_a_run_resumes_bit_for_bit(phase, carried, cli, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
@@ -115,7 +116,6 @@ def test_draws_come_by_weight():
     assert abs(share - 0.75) < 5 * np.sqrt(0.75 * 0.25 / 4_000)  # standard errors of independent draws
 
 
-@pytest.mark.slow
 def test_evidence_and_moments_are_those_of_the_closed_form():
     """On a linear network, whose evidence is the density of a Gaussian: within five standard errors over systems."""
     systems, draws = 12, 200

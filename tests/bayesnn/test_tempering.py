@@ -20,6 +20,8 @@ from tests.bayesnn.conftest import EXPERIMENTS, command, interrupt_in
 from tests.bayesnn.experiments import SHORT
 from tests.bayesnn.test_execute import trees_are_equal
 
+pytestmark = pytest.mark.slow
+
 STATISTICS = ("round_trips", "lowest_swap_rate", "barrier")
 
 
@@ -67,7 +69,6 @@ def test_gradients_of_all_rungs_count(tempered):
     assert make_plan(RunFolder(tempered).config, "h100").gradients == most / 12 * (12 + 32)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("phase", ["warm-up", "sampling"])
 def test_a_tempered_run_resumes_bit_for_bit(phase, tempered, cli, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
@@ -106,7 +107,6 @@ def test_no_warm_up_keeps_the_first_ladder():
     assert method.warmup is None
 
 
-@pytest.mark.slow
 def test_tempering_crosses_between_modes_where_hmc_does_not():
     """One hidden unit of tanh: the signs of all its weights may change at once, so that two modes have half of the mass each."""
     x = np.random.default_rng(0).normal(size=(64, 1))

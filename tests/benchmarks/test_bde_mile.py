@@ -25,6 +25,7 @@ def by_hand(position, inputs, targets):
     return log_prior + log_likelihood, 1e-3 * jnp.sum(slope)
 
 
+@pytest.mark.slow
 def test_the_posterior_is_the_peers_but_for_the_floor_of_the_noise():
     if not peers.has_data(bde_mile.SET):
         pytest.skip(f"no data set {bde_mile.SET}: set BAYESNN_DATA")

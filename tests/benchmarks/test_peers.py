@@ -23,6 +23,7 @@ def test_every_benchmark_imports_and_has_a_main(name: str) -> None:
     assert callable(importlib.import_module(f"benchmarks.{name}").main)
 
 
+@pytest.mark.slow
 def test_density_written_by_hand_has_the_gradient_of_ours() -> None:
     from benchmarks import blackjax_hmc
     from benchmarks.digits import digits_posterior, starts

@@ -154,6 +154,7 @@ def test_temperature_of_one_layer(simulate):
     assert "layer_1 furthest with 1.2" in finding.note
 
 
+@pytest.mark.slow
 def test_false_alarms_of_the_temperature_are_as_rare_as_those_of_other_claims():
     """Exact draws of a small network; intervals of 95 % would have failed one run in forty."""
     rng, sizes = np.random.default_rng(7), {"layer_0": 3, "layer_1": 2}
@@ -386,6 +387,7 @@ def test_efficiency(simulate):
     assert costs.per_second == pytest.approx(costs.ess / 20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"num_draws": 800, "largest_phi": 0.75}, {"num_chains": 2, "num_draws": 600}])
 def test_false_alarms(simulate, settings):
     """Of 40 healthy runs, at most one may miss an overall pass: each comparison with a stationary run errs once in a thousand."""

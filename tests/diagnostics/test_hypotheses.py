@@ -47,6 +47,7 @@ def coverage(estimate_of, truth: float, num_repeats: int = 200) -> float:
     return float(np.mean([one.lower <= truth <= one.upper for one in found]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_members", [3, 8])
 def test_intervals_hold_a_planted_gain(num_members):
     """95 % intervals hold the truth in 200 repeats within 4 binomial standard deviations, 0.015 each."""

@@ -312,6 +312,7 @@ def test_a_slope_that_may_matter_is_not_contradicted(rng):
     assert finding.verdict == "inconclusive"
 
 
+@pytest.mark.slow
 def test_one_estimate_in_both_roles_is_refused_and_would_find_noise():
     share, slopes = np.full(5, 0.2) * np.array([0.8, 0.9, 1.0, 1.1, 1.2]), {"one": [], "two": []}
     for seed in range(40):

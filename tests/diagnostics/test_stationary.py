@@ -103,6 +103,7 @@ def test_largest_share():
     assert many[2] == pytest.approx(0.093, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_chains", "num_draws"), [(2, 20), (2, 50), (4, 50), (8, 50)])
 def test_gross_disagreement_is_rarer_than_promised(simulate, num_chains, num_draws):
     for time in (1.0, 5.0, 20.0, float(num_draws)):

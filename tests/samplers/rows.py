@@ -278,7 +278,7 @@ ROWS = {
 }
 
 
-# Of each kind one, whose layouts the quick suite tests; the slow suite tests those of all.
+# Of each kind one, which the quick suite runs; the slow suite runs all.
 QUICK = {"hmc", "nuts warm-up", "sgld, minibatch", "sgld, rmsprop"}
 
 # One entry for each time that JAX traces the network's prior.

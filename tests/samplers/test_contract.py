@@ -30,10 +30,9 @@ def params(rows, slow_rows=()):
 # Chains that learn from each other are others when they are alone.
 on_their_own = {name: row for name, row in ROWS.items() if not row.learns_together}
 whole_data = {name: row for name, row in ROWS.items() if row.has_whole_data}
-every_row = pytest.mark.parametrize("row", params(ROWS))
-every_layout = pytest.mark.parametrize("row", params(ROWS, ROWS.keys() - QUICK))
-every_layout_of_chains = pytest.mark.parametrize("row", params(on_their_own, ROWS.keys() - QUICK))
-every_layout_of_data = pytest.mark.parametrize("row", params(whole_data, ROWS.keys() - QUICK))
+every_row = pytest.mark.parametrize("row", params(ROWS, ROWS.keys() - QUICK))
+every_row_of_chains_on_their_own = pytest.mark.parametrize("row", params(on_their_own, ROWS.keys() - QUICK))
+every_row_of_whole_data = pytest.mark.parametrize("row", params(whole_data, ROWS.keys() - QUICK))
 
 
 def identity(position, arrays):
@@ -110,7 +109,7 @@ def bare(row, dtype=jnp.float32):
     return on_device(kernel.init), on_device(kernel.step, EVERYWHERE), kernel.initial_tuning, positions
 
 
-@every_row
+@pytest.mark.parametrize("row", params(ROWS))
 @pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])  # cached functions that hold a float64 array would fail next
 def test_step_keeps_the_types_of_the_state(row, dtype):
     with jax.enable_x64(dtype == jnp.float64):
@@ -136,7 +135,7 @@ def test_info_says_what_it_documents(row, reference):
         np.testing.assert_array_equal(info.num_gradients, np.float32(row.num_gradients))
 
 
-@every_layout
+@every_row
 @pytest.mark.parametrize("num_devices", [pytest.param(2, marks=slow), pytest.param(4, marks=slow), 8])
 def test_devices_change_no_bit(row, num_devices, reference):
     assert_same_bits(run_network(row, mesh=on_devices(num_devices)), reference(row))
@@ -153,7 +152,7 @@ def test_devices_change_no_bit_of_a_tiny_position():
     assert_same_bits(run(on_devices(8)), run(on_devices(1)))
 
 
-@every_layout_of_chains
+@every_row_of_chains_on_their_own
 def test_chains_beside_it_change_no_bit_of_a_chain(row, reference):
     positions = chains(row.positions(NUM_CHAINS), slice(4, 5))
     alone = sample(
@@ -180,13 +179,13 @@ def test_length_of_chunks_changes_no_bit(row, chunk_seconds, lengths, reference)
     assert_same_bits((draws, info, chunks[-1].run), (reference(row).draws, reference(row).info, reference(row).run))
 
 
-@every_layout_of_data
+@every_row_of_whole_data
 @pytest.mark.parametrize(("num_devices", "data"), [(4, 2), pytest.param(4, 4, marks=slow), pytest.param(8, 8, marks=slow)])
 def test_devices_that_share_the_data_change_no_bit(row, num_devices, data, reference):
     assert_same_bits(run_network(row, mesh=on_devices(num_devices, data=data)), reference(row))
 
 
-@every_layout
+@every_row
 def test_runs_in_double_precision(row):
     def one_step(dtype):
         kernel, positions, batch = row.kernel(NETWORK), row.positions(2, dtype), network_batch(dtype)
@@ -243,7 +242,7 @@ def test_key_decides(row, reference):
 
 # JAX takes a loop over the keys of several chains for one that uses a key again: of chains that learn together, the kernel that
 # they give their keys to has a row of its own.
-@pytest.mark.parametrize("row", params(on_their_own))
+@every_row_of_chains_on_their_own
 def test_uses_each_key_once(row):
     (init, step, tuning, position), batch = bare(row), network_batch()
     init_key, step_key = jax.random.split(KEY)

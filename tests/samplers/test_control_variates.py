@@ -17,6 +17,7 @@ OPTIONS = {"step_size": 2e-3, "batch_size": 2}  # of 40 examples: loud gradients
 make = functools.partial(sgld, **OPTIONS)
 
 
+@pytest.mark.slow
 def test_a_chain_is_the_one_whose_reference_is_its_start():
     """The same target, data and keys, so the same draws up to float32 rounding, which a stable chain does not amplify."""
     known = regression()
@@ -46,6 +47,7 @@ def test_a_density_has_no_examples_to_correct():
         control_from_start(functools.partial(sgld, step_size=0.1), target)
 
 
+@pytest.mark.slow
 def test_a_chain_does_not_depend_on_those_beside_it():
     known = regression()
     kernel, starts = control_from_start(make, known.target), known.positions(3)
@@ -61,6 +63,7 @@ def spread(kernel, known):
     return float(((flat(draws) - known.mean) ** 2 / np.diag(known.covariance)).mean())
 
 
+@pytest.mark.slow
 def test_gradients_are_quieter_than_without():
     """What gradient noise adds to the variance falls by more than three quarters, the rest being the step size's."""
     known = regression()

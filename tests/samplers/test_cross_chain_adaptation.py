@@ -29,6 +29,8 @@ from samplers.mesh import over_mesh
 from tests.samplers.analytic import assert_covariance, assert_law, correlated, flat, gaussian, student
 from tests.samplers.rows import NETWORK, ROWS, WARM_UP, network_batch, network_positions
 
+pytestmark = pytest.mark.slow
+
 # The package has a function of this name.
 adaptation = importlib.import_module("samplers.cross_chain_adaptation")
 KEY = jax.random.key(7)
@@ -174,7 +176,6 @@ def test_finds_a_metric(metric):
         assert_covariance(draw(KERNEL, run, num_steps=200).draws, ILL.mean, ILL.covariance)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("known", [student(), correlated()], ids=["student", "correlated"])
 @pytest.mark.parametrize("make", [hmc, dynamic_hmc])
 def test_draws_after_it_follow_the_law(make, known):

@@ -34,6 +34,8 @@ from tests.samplers.known_evidence import (
     prior_draws,
 )
 
+pytestmark = pytest.mark.slow
+
 BETAS = np.linspace(0, 1, 16) ** 4
 ESTIMATORS = {"thermodynamic": thermodynamic_integration, "stepping stone": stepping_stone}
 every_estimator = pytest.mark.parametrize("estimate", ESTIMATORS.values(), ids=ESTIMATORS.keys())
@@ -190,13 +192,11 @@ def repeats():
 NORMAL = scipy.stats.norm.ppf(0.975)
 
 
-@pytest.mark.slow
 @every_estimator
 def test_intervals_of_the_evidence_cover(estimate, repeats):
     assert_covers([estimate(BETAS, values) for values in repeats], NORMAL)
 
 
-@pytest.mark.slow
 @every_estimator
 def test_on_the_wrong_rungs_intervals_do_not_cover(estimate, repeats):
     """As though every draw came from one rung below."""

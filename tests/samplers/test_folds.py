@@ -40,6 +40,7 @@ def test_batch_means_are_those_of_the_draws(num_batches):
         np.testing.assert_allclose(found.rhat_classic, convergence.rhat_classic(draws), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_steps_beyond_the_last_batch_are_left_out_and_pieces_add_up():
     fold = samplers.batch_means(identity, num_steps=NUM_STEPS)
     whole = sampled(fold)

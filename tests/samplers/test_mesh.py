@@ -15,6 +15,7 @@ SHARED = make_mesh(2, data=4)
 ALONE = make_mesh(2, devices=jax.devices()[:1])
 
 
+@pytest.mark.slow
 def test_what_is_saved_of_all_data_has_its_bits_where_devices_share_them():
     """And no device has more of the data than its share."""
     batch, positions = network_batch(), network_positions(2)

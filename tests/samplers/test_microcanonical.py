@@ -122,6 +122,7 @@ def test_accept_step_removes_the_bias():
     assert_law(result.draws, known)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", [1e-3, 0.3, 50.0])
 @pytest.mark.parametrize("is_diagonal", [False, True])
 def test_warm_up_finds_the_energy_variance(start, is_diagonal):
@@ -155,6 +156,7 @@ def test_warm_up_takes_longer_steps_until_the_variances_are_known():
     assert max(error, slack / 10 - error) < ratios.mean() < slack / 6 + error, (ratios.mean(), slack, error)
 
 
+@pytest.mark.slow
 def test_warm_up_does_not_freeze_on_rounding():
     """At a log density of -1e7 float32 rounds energies to whole nats, far above the wanted errors: no step size is small enough.
 

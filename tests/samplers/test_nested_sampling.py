@@ -22,6 +22,8 @@ from samplers import (
 from samplers.nested_sampling import Points, _slice
 from tests.samplers.known_evidence import BATCH, COVARIANCE, LOG_EVIDENCE, MEAN, TARGET, assert_covers, prior_draws
 
+pytestmark = pytest.mark.slow
+
 NUM_POINTS, NUM_DEATHS = 200, 20
 NESTED = nested_sampling(TARGET, num_moves=10, num_deaths=NUM_DEATHS, point_block=NUM_DEATHS)
 ONE_BY_ONE = nested_sampling(TARGET, num_moves=2)
@@ -218,12 +220,10 @@ def repeats():
 NORMAL = scipy.stats.norm.ppf(0.975)
 
 
-@pytest.mark.slow
 def test_intervals_of_the_evidence_cover(repeats):
     assert_covers([x[:2] for x in evidences(*repeats.draws, repeats.run)], NORMAL)
 
 
-@pytest.mark.slow
 def test_with_a_wrong_rate_of_shrinkage_intervals_do_not_cover(repeats):
     """As though twenty deaths at a time left as many points alive as one."""
     log_likelihood, num_live = repeats.draws

@@ -36,6 +36,8 @@ from samplers.ladder_adaptation import equal_parts
 from samplers.parallel_tempering import Exchanges
 from tests.samplers.analytic import assert_means
 
+pytestmark = pytest.mark.slow
+
 DIMENSION, PRIOR_SCALE, WEIGHT, SEPARATION = 3, 6.0, 0.7, 12.0
 NUM_CHAINS = 4
 BETAS = np.linspace(0, 1, 10) ** 3
@@ -270,7 +272,6 @@ OTHERS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("make", OTHERS.values(), ids=OTHERS.keys())
 def test_any_exact_kernel_will_do(make):
     ladder = parallel_tempering(make(), MODES, BETAS)

@@ -39,6 +39,7 @@ def test_conditional_law():
     assert np.all(flat[..., moving].std(axis=(0, 1)) > 0)
 
 
+@pytest.mark.slow
 def test_with_data_and_minibatches():
     """Gradients on minibatches are those of the original density, but for what stays."""
     known, tempering = regression(), Tempering.at(0.7, 0.9)

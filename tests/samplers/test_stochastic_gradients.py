@@ -115,6 +115,7 @@ def test_control_variates_leave_the_density_alone():
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-3), new, old)
 
 
+@pytest.mark.slow
 def test_control_variates_quieten_minibatches():
     """The bias that gradient noise adds to SGLD's variance falls by more than three quarters, the rest being the step size's."""
     known = regression()
@@ -225,6 +226,7 @@ def quartic_second_moment(step_size: float, without_divergence: bool) -> float:
 QUARTIC = from_logdensity(lambda x: -0.25 * jnp.sum(x**4))
 
 
+@pytest.mark.slow
 def test_divergence_term_makes_the_preconditioner_right():
     """With Gamma the bias shrinks with the step; without it the second moment stays near twice the exact one."""
     coarse, fine = quartic_second_moment(0.1, without_divergence=False), quartic_second_moment(0.03, without_divergence=False)
@@ -232,6 +234,7 @@ def test_divergence_term_makes_the_preconditioner_right():
     assert quartic_second_moment(0.03, without_divergence=True) > 1.5
 
 
+@pytest.mark.slow
 def test_memory_of_the_preconditioner_spreads_the_draws_of_short_steps():
     """A Gaussian with exact gradients: the variance goes from 1 to 2, that of pi G^-0.99, as V learns to follow the position."""
     target, batch = from_logdensity(lambda x: -0.5 * jnp.sum(x**2))

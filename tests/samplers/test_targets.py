@@ -60,6 +60,7 @@ def assert_close(value, expected, num_roundings):
 NUM_ROUNDINGS = 300
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("data_blocks", "microbatch"), [(1, None), (1, 8), (1, 1), (4, None), (4, 2), (8, 3)], ids=lambda x: str(x)
 )

@@ -24,6 +24,8 @@ from samplers import (
 from samplers.tempered_smc import ParticleState, _variances_of_other_half, next_beta
 from tests.samplers.known_evidence import BATCH, COVARIANCE, LOG_EVIDENCE, MEAN, TARGET, assert_covers, prior_draws
 
+pytestmark = pytest.mark.slow
+
 NUM_PARTICLES, NUM_SYSTEMS = 200, 8
 MALA = mala(TARGET, step_size=0.9)
 SMC = tempered_smc(MALA, TARGET, particle_block=NUM_PARTICLES, target_acceptance_rate=0.6)
@@ -177,13 +179,11 @@ def repeats():
 STUDENT = scipy.stats.t.ppf(0.975, NUM_SYSTEMS - 1)
 
 
-@pytest.mark.slow
 def test_intervals_of_the_evidence_cover(repeats):
     log_evidence = repeats.draws[0][:, -1].reshape(200, NUM_SYSTEMS)
     assert_covers([mean_evidence(x) for x in log_evidence], STUDENT)
 
 
-@pytest.mark.slow
 def test_without_the_weights_intervals_do_not_cover(repeats):
     """As though each stage set out from equal weights."""
     _, betas, log_likelihood = repeats.draws

@@ -40,6 +40,7 @@ def run(kernel, num_steps, **options):
     return sample(KEY, kernel, KNOWN.positions(NUM_CHAINS), KNOWN.batch, num_steps=num_steps, mesh=MESH, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("target_rate", [0.8, 0.9])
 def test_finds_step_size_and_metric(name, target_rate):
@@ -59,6 +60,7 @@ def test_finds_step_size_and_metric(name, target_rate):
     assert_covariance(result.draws, KNOWN.mean, KNOWN.covariance)
 
 
+@pytest.mark.slow
 def test_identity_metric_adapts_the_step_size_alone():
     kernel = KERNELS["nuts"]
     warmup = window_adaptation(kernel, num_steps=300, metric="identity")

@@ -53,6 +53,7 @@ def test_a_perceptron_is_constant_with_the_probability_of_a_solid_angle():
         assert abs(prior(()).masses[index] - expected) < MAX_STANDARD_ERRORS * prior(()).standard_error[index]
 
 
+@pytest.mark.slow
 def test_functions_that_a_symmetry_relates_are_equally_probable():
     seen = set()
     for index in range(256):
@@ -98,6 +99,7 @@ def test_posterior_is_the_prior_on_what_fits():
     assert posterior.log_evidence == pytest.approx(np.log(prior((8,)).masses[fits].sum()), abs=5 * 0.02)
 
 
+@pytest.mark.slow
 def test_draws_and_a_smooth_likelihood_agree_with_the_answers(check):
     sharp = boolean_network(jax.random.key(3), [0, 7], [0, 1], sharpness=2.0, num_draws=NUM_DRAWS)
     num_draws = 2**13

@@ -108,6 +108,7 @@ def joint(transition):
     return joint_test(jax.random.key(3), draw_prior, simulate, transition, QUANTITIES, num_draws=1000)
 
 
+@pytest.mark.slow
 def test_an_exact_kernel_passes_the_joint_test():
     found = joint(metropolis())
     assert set(verdicts(found).values()) == {"pass"}
