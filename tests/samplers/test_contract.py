@@ -27,12 +27,18 @@ def params(rows, slow_rows=()):
     return [pytest.param(row, id=name, marks=slow if name in slow_rows else ()) for name, row in rows.items()]
 
 
+def layouts(rows, usual, *others):
+    """Every row in the usual layout, and one of each kind in the others."""
+    every = [pytest.param(row, usual, id=f"{name}-{usual}", marks=() if name in QUICK else slow) for name, row in rows.items()]
+    kinds = {name: row for name, row in rows.items() if name in QUICK}
+    return every + [pytest.param(row, one, id=f"{name}-{one}", marks=slow) for one in others for name, row in kinds.items()]
+
+
 # Chains that learn from each other are others when they are alone.
 on_their_own = {name: row for name, row in ROWS.items() if not row.learns_together}
 whole_data = {name: row for name, row in ROWS.items() if row.has_whole_data}
 every_row = pytest.mark.parametrize("row", params(ROWS, ROWS.keys() - QUICK))
 every_row_of_chains_on_their_own = pytest.mark.parametrize("row", params(on_their_own, ROWS.keys() - QUICK))
-every_row_of_whole_data = pytest.mark.parametrize("row", params(whole_data, ROWS.keys() - QUICK))
 
 
 def identity(position, arrays):
@@ -135,8 +141,7 @@ def test_info_says_what_it_documents(row, reference):
         np.testing.assert_array_equal(info.num_gradients, np.float32(row.num_gradients))
 
 
-@every_row
-@pytest.mark.parametrize("num_devices", [pytest.param(2, marks=slow), pytest.param(4, marks=slow), 8])
+@pytest.mark.parametrize(("row", "num_devices"), layouts(ROWS, 8, 2, 4))
 def test_devices_change_no_bit(row, num_devices, reference):
     assert_same_bits(run_network(row, mesh=on_devices(num_devices)), reference(row))
 
@@ -179,9 +184,9 @@ def test_length_of_chunks_changes_no_bit(row, chunk_seconds, lengths, reference)
     assert_same_bits((draws, info, chunks[-1].run), (reference(row).draws, reference(row).info, reference(row).run))
 
 
-@every_row_of_whole_data
-@pytest.mark.parametrize(("num_devices", "data"), [(4, 2), pytest.param(4, 4, marks=slow), pytest.param(8, 8, marks=slow)])
-def test_devices_that_share_the_data_change_no_bit(row, num_devices, data, reference):
+@pytest.mark.parametrize(("row", "layout"), layouts(whole_data, (4, 2), (4, 4), (8, 8)))
+def test_devices_that_share_the_data_change_no_bit(row, layout, reference):
+    num_devices, data = layout
     assert_same_bits(run_network(row, mesh=on_devices(num_devices, data=data)), reference(row))
 
 
