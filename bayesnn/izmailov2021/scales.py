@@ -131,7 +131,7 @@ SMALL = World(
         model=MLP(widths=(8,), activation="tanh"),
         prior=GaussianPrior(scale=1.0),
         likelihood=Heteroscedastic(),
-        sampler=HMC(step_size=0.02, max_num_steps=300),
+        sampler=HMC(step_size=0.013, max_num_steps=300),
         warmup=WarmUp(steps=100),
         chains=16,
         draws=300,

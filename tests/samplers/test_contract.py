@@ -27,17 +27,18 @@ def params(rows, slow_rows=()):
     return [pytest.param(row, id=name, marks=slow if name in slow_rows else ()) for name, row in rows.items()]
 
 
-def layouts(rows, usual, *others):
-    """Every row in the usual layout, and one of each kind in the others."""
-    every = [pytest.param(row, usual, id=f"{name}-{usual}", marks=() if name in QUICK else slow) for name, row in rows.items()]
-    kinds = {name: row for name, row in rows.items() if name in QUICK}
-    return every + [pytest.param(row, one, id=f"{name}-{one}", marks=slow) for one in others for name, row in kinds.items()]
+def layouts(*others):
+    """Every row on eight devices, two to a chain where all of them see all data; one row of each kind in the other layouts."""
+    usual = [(name, (8, 2 if row.has_whole_data else 1), () if name in QUICK else slow) for name, row in ROWS.items()]
+    rare = [(name, layout, slow) for layout in others for name in sorted(QUICK) if layout[1] == 1 or ROWS[name].has_whole_data]
+    return [pytest.param(ROWS[name], layout, id=f"{name}-{layout}", marks=marks) for name, layout, marks in usual + rare]
 
 
 # Chains that learn from each other are others when they are alone.
 on_their_own = {name: row for name, row in ROWS.items() if not row.learns_together}
-whole_data = {name: row for name, row in ROWS.items() if row.has_whole_data}
+of_each_kind = {name: ROWS[name] for name in sorted(QUICK)}
 every_row = pytest.mark.parametrize("row", params(ROWS, ROWS.keys() - QUICK))
+one_of_each_kind = pytest.mark.parametrize("row", params(of_each_kind))
 every_row_of_chains_on_their_own = pytest.mark.parametrize("row", params(on_their_own, ROWS.keys() - QUICK))
 
 
@@ -141,9 +142,9 @@ def test_info_says_what_it_documents(row, reference):
         np.testing.assert_array_equal(info.num_gradients, np.float32(row.num_gradients))
 
 
-@pytest.mark.parametrize(("row", "num_devices"), layouts(ROWS, 8, 2, 4))
-def test_devices_change_no_bit(row, num_devices, reference):
-    assert_same_bits(run_network(row, mesh=on_devices(num_devices)), reference(row))
+@pytest.mark.parametrize(("row", "layout"), layouts((2, 1), (4, 1), (8, 1), (4, 2), (4, 4), (8, 8)))
+def test_devices_for_chains_and_data_change_no_bit(row, layout, reference):
+    assert_same_bits(run_network(row, mesh=on_devices(*layout)), reference(row))
 
 
 def test_devices_change_no_bit_of_a_tiny_position():
@@ -184,13 +185,7 @@ def test_length_of_chunks_changes_no_bit(row, chunk_seconds, lengths, reference)
     assert_same_bits((draws, info, chunks[-1].run), (reference(row).draws, reference(row).info, reference(row).run))
 
 
-@pytest.mark.parametrize(("row", "layout"), layouts(whole_data, (4, 2), (4, 4), (8, 8)))
-def test_devices_that_share_the_data_change_no_bit(row, layout, reference):
-    num_devices, data = layout
-    assert_same_bits(run_network(row, mesh=on_devices(num_devices, data=data)), reference(row))
-
-
-@every_row
+@one_of_each_kind
 def test_runs_in_double_precision(row):
     def one_step(dtype):
         kernel, positions, batch = row.kernel(NETWORK), row.positions(2, dtype), network_batch(dtype)
@@ -202,7 +197,7 @@ def test_runs_in_double_precision(row):
 
 
 @slow
-@every_row
+@one_of_each_kind
 def test_vmapped_chains_agree_to_rounding(row, reference):
     # One step from the same states: every operation rounds in another order, and no chain is long enough to amplify it.
     # 1000 float32 roundings of numbers of order 1, which no step of at most 16 gradients of 24 examples exceeds.
