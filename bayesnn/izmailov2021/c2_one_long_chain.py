@@ -30,8 +30,7 @@ def plan(scale: Scale) -> Hypothesis:
     """Return the hypothesis at a scale."""
     several = scale.main.posterior
     draws = several.chains * several.draws + (several.chains - 1) * several.warmup.steps
-    shared = max(several.data_blocks, 2)  # the second of two devices would have no chain
-    long = scale.main.vary(chains=1, draws=draws, seed=several.seed + 1, data_blocks=shared)
+    long = scale.main.vary(chains=1, draws=draws, seed=several.seed + 1)
     return Hypothesis("C2", TITLE, SOURCE, __doc__ or "", {"several": Planned(several), "long": Planned(long)}, {"C2": judge})
 
 
