@@ -181,7 +181,7 @@ def make_plan(
     known = known or Known()
     problem, gradient = known.problem(config), known.gradient(config)
     a_step = 0.0 if isinstance(config.sampler, APPROXIMATIONS) else _gradients_a_step(config, problem)  # draws of a fit are free
-    warmup = _warmup_steps(config)
+    warmup = _warmup_steps(config, a_step)
     gradients, a_draw, timed_gradients = gradients_of_run(config, problem), a_step * config.thin, None
     num_devices = len(jax.devices()) if hardware == HERE else devices
     shape = mesh_shape(config.chains, config.data_blocks, num_devices)
@@ -226,7 +226,7 @@ def gradients_of_run(config: RunConfig, problem: Problem) -> float:
     if isinstance(config.sampler, APPROXIMATIONS):
         return config.chains * config.warmup.steps * _gradients_a_fit_step(config.sampler, problem)
     a_step = _gradients_a_step(config, problem)
-    return config.chains * (config.draws * config.thin + _warmup_steps(config)) * a_step
+    return config.chains * (config.draws * config.thin + _warmup_steps(config, a_step)) * a_step
 
 
 def _gradients_a_fit_step(sampler: Approximation, problem: Problem) -> float:
@@ -235,14 +235,18 @@ def _gradients_a_fit_step(sampler: Approximation, problem: Problem) -> float:
     return share * getattr(sampler, "samples", 1)
 
 
-def _warmup_steps(config: RunConfig) -> float:
+def _warmup_steps(config: RunConfig, gradients_a_step: float) -> float:
     """Return as how many steps of sampling a warm-up counts, NaN where the sampler decides on its length.
 
-    Trajectories grow to their length over its first half; and a step of sampling may skip, and pay for, a part of a cycle.
+    Trajectories grow to their length over its first half, in a geometric series; and a step of sampling may skip, and pay for, a
+    part of a cycle.
     """
     if isinstance(config.sampler, TemperedSMC) or _finds_lengths(config):
         return float("nan")
-    return config.warmup.steps * (0.75 if config.sampler.kind in GROWING else 1 / steps_a_step(config))
+    if config.sampler.kind not in GROWING:
+        return config.warmup.steps / steps_a_step(config)
+    growth = math.log(max(gradients_a_step, 2.0))
+    return config.warmup.steps * (1 + (1 - math.exp(-growth)) / growth) / 2
 
 
 def _finds_lengths(config: RunConfig) -> bool:

@@ -61,7 +61,7 @@ def window_adaptation(
     """Adapt step size (dual averaging) and metric (Stan's doubling windows) of a kernel, each chain on its own.
 
     The kernel's tuning must have `step_size` and `inverse_mass_matrix`; if it has `trajectory_length` too, trajectories grow to
-    it over the first half, since early step sizes are small and long trajectories from a poor start are wasted.
+    it over the first half, from one leapfrog step: long ones from a poor start fly off to worse places.
 
     Args:
         kernel: The kernel to tune.
@@ -143,6 +143,18 @@ def _stages(num_steps: int) -> np.ndarray:
     return np.asarray(build_schedule(num_steps, *sizes))  # of NumPy: the functions outlive the precision they were made under
 
 
+def _growing(
+    trajectory_length: Float[Array, ""], step_size: Float[Array, ""], step: Int[Array, ""], num_steps: int
+) -> Float[Array, ""]:
+    """Return the length of a trajectory in a warm-up: in its first half from one leapfrog step to all, in a geometric series.
+
+    A start may lie a million nats above the typical set. A long trajectory makes speed of all of them and flies away, to weights
+    ten times too large, from where the way back is longer than a warm-up. Short ones lose the speed at every step.
+    """
+    share = jnp.minimum(1.0, 2 * (step + 1) / num_steps)
+    return jnp.where(share < 1, step_size * (trajectory_length / step_size) ** share, trajectory_length)
+
+
 @functools.lru_cache(maxsize=64)  # the same functions for the same kernel, so that nothing recompiles
 def _functions(
     kernel_init: Any, kernel_step: Any, num_steps: int, target_acceptance_rate: float, metric: Metric
@@ -177,8 +189,8 @@ def _functions(
     ) -> tuple[AdaptationState, Info]:
         trial = current(state, tuning, jnp.exp(state.step_size.log_step_size))
         if hasattr(tuning, "trajectory_length"):
-            ramp = jnp.minimum(1.0, 2 * (state.step + 1) / num_steps)
-            trial = trial._replace(trajectory_length=ramp * tuning.trajectory_length)
+            length = _growing(tuning.trajectory_length, trial.step_size, state.step, num_steps)
+            trial = trial._replace(trajectory_length=length)
         inner, info = kernel_step(key, state.inner, batch, trial, step)
         averaging = cast(update_averaging(state.step_size, jnp.nan_to_num(info.acceptance_rate)), state.step_size)
         moments = state.metric

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from bayesnn import problem as problems
-from bayesnn.build import build_problem
-from samplers import log_density
+from bayesnn.build import build_method, build_problem
+from bayesnn.execute import begin
+from bayesnn.izmailov2021.suite import SCALES
+from samplers import log_density, sample
 from tests.bayesnn.experiments import SHORT
 
 CHAINS = 3
@@ -29,3 +31,18 @@ def test_starts_are_near_modes(start, monkeypatch):
     # Chains added later begin where they would have begun in one wide run.
     wider = problem.init(key, CHAINS + 1, start)
     np.testing.assert_array_equal(jax.tree.leaves(wider)[0][:CHAINS], first)
+
+
+@pytest.mark.slow
+def test_a_start_a_million_nats_above_the_typical_set_does_not_fly_off():
+    """Chain 7 of the audit suite's small network. With trajectories that grew in proportion its weights grew tenfold."""
+    config = SCALES["laptop"][0]().small.posterior
+    problem = build_problem(config)
+    method = build_method(config, problem)
+    run = begin(config.model_copy(update={"chains": 1}), problem, method, first_chain=7)
+    density = log_density(problem.target, problem.batch, problem.tempering)
+    assert density(jax.tree.map(lambda x: x[0], run.state.position)) < -1e6
+    steps = config.warmup.steps
+    state = sample(run.key, method.first_kernel, run.state.position, problem.batch, num_steps=steps, run=run).run.state
+    # Chains that agree lie at -478 on average, a standard deviation of sqrt(106 / 2), from half of their 106 weights, about it.
+    assert density(jax.tree.map(lambda x: x[0], state.position)) > -478 - 8 * np.sqrt(106 / 2)
