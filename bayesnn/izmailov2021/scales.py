@@ -149,7 +149,7 @@ def laptop() -> Scale:
         prior=GaussianPrior(scale=IMAGE_PRIOR),
         sampler=HMC(step_size=0.01, max_num_steps=300),
         warmup=WarmUp(steps=100),
-        draws=200,
+        draws=300,
     )
 
     def like(**changes: object) -> RunConfig:
