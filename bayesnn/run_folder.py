@@ -11,6 +11,7 @@ A kill at any instant therefore loses at most what came after the last commit, a
 from __future__ import annotations
 
 import contextlib
+import difflib
 import fcntl
 import hashlib
 import json
@@ -137,8 +138,10 @@ class RunFolder:
         """
         folder = cls(path)
         if not path.is_dir():
-            usual = Path("runs", path)  # where `bayesnn run` makes them
-            raise UsageError(f"no folder {path}{f'; did you mean {usual}?' if usual.is_dir() else ''}")
+            places = (path.parent, Path("runs"))  # the second is where `bayesnn run` makes them
+            runs = {found.parent.name: found.parent for place in places for found in place.glob("*/config.json")}
+            near = difflib.get_close_matches(path.name, runs, n=1)
+            raise UsageError(f"no folder {path}{f'; did you mean {runs[near[0]]}?' if near else ''}")
         inside = sorted(path.glob("*/config.json"))
         if inside and not (path / "config.json").exists():
             raise UsageError(f"{path} is no run folder, it holds some: name one, such as {inside[0].parent}")

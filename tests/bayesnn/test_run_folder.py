@@ -183,7 +183,9 @@ def test_a_run_that_is_named_without_its_folder_is_pointed_at(finished, refused,
     monkeypatch.chdir(tmp_path)
     shutil.copytree(finished, tmp_path / "runs" / "mine")
     assert refused("audit", "mine") == "no folder mine; did you mean runs/mine?"
-    assert refused("audit", "mnie") == "no folder mnie"
+    assert refused("audit", "mnie") == refused("audit", "mnie/") == "no folder mnie; did you mean runs/mine?"
+    assert refused("audit", "runs/mnie") == "no folder runs/mnie; did you mean runs/mine?"
+    assert refused("audit", "another") == "no folder another"
     assert refused("audit", "runs") == "runs is no run folder, it holds some: name one, such as runs/mine"
 
 
