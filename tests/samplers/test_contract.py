@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -29,9 +30,11 @@ def params(rows, slow_rows=()):
 
 def layouts(*others):
     """Every row on eight devices, two to a chain where all of them see all data; one row of each kind in the other layouts."""
-    usual = [(name, (8, 2 if row.has_whole_data else 1), () if name in QUICK else slow) for name, row in ROWS.items()]
-    rare = [(name, layout, slow) for layout in others for name in sorted(QUICK) if layout[1] == 1 or ROWS[name].has_whole_data]
-    return [pytest.param(ROWS[name], layout, id=f"{name}-{layout}", marks=marks) for name, layout, marks in usual + rare]
+    cases = {(name, (8, 2 if row.has_whole_data else 1)): () if name in QUICK else slow for name, row in ROWS.items()}
+    for name, layout in itertools.product(sorted(QUICK), others):
+        if layout[1] == 1 or ROWS[name].has_whole_data:
+            cases.setdefault((name, layout), slow)
+    return [pytest.param(ROWS[name], one, id=f"{name}-{one}", marks=marks) for (name, one), marks in cases.items()]
 
 
 # Chains that learn from each other are others when they are alone.
