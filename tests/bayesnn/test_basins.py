@@ -27,7 +27,7 @@ from samplers import Target
 pytestmark = pytest.mark.slow
 
 CHAINS, SYSTEMS, PARTICLES = 8, 8, 256
-MIXING, STUCK = 1.5, 100.0  # n of the double well: barriers of 2 and of 141 nats
+MIXING, STUCK = 1.5, 30.0  # n of the double well: barriers of 2 and of 42 nats
 
 
 def target_of(oracle, num_data=1):

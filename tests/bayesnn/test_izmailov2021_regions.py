@@ -287,7 +287,8 @@ def test_what_is_measured_is_what_the_claims_read(cli, finished_copy):
     mass, log_predictive = table["mass"].mean("estimator"), basins["predictions"]["log_predictive"]
     assert np.isfinite(log_predictive.values[mass.values > 0]).all()
     expected = np.log((mass * np.exp(log_predictive.fillna(0))).sum("region"))
-    np.testing.assert_allclose(b3_right_weights.mixture_by_mass(network).mean(0), expected, rtol=1e-12)
+    # Logarithms of sums near 1 have the rounding of these sums.
+    np.testing.assert_allclose(b3_right_weights.mixture_by_mass(network).mean(0), expected, rtol=1e-12, atol=1e-15)
 
 
 def test_clusters_need_particles():
