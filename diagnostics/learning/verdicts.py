@@ -169,12 +169,13 @@ def _minimum(d: LossDraws, sampling: Sampling, forms: dict[str, Coefficient]) ->
         f"The mean form is {difference:+.3g} +- {error:.2g} beside the two-temperature form, which needs no baseline "
         f"({difference / scale:+.2g} nats an example). {seen}"
     )
-    if abs(difference) > max(STANDARD_ERRORS * error, MAX_DISAGREEMENT * abs(free)):
-        note = f"Not a minimum, or a wrong baseline: {note}"
-        return _finding(name, "fail", difference, note, bound=MAX_DISAGREEMENT * abs(free))
-    if STANDARD_ERRORS * error > max(ONE_DIRECTION, abs(free)):
-        return _finding(name, "inconclusive", difference, f"Too few draws to tell: {note}", bound=MAX_DISAGREEMENT * abs(free))
-    return _finding(name, "pass", difference, note, bound=MAX_DISAGREEMENT * abs(free))
+    # What the forms may differ by, and what chance adds.
+    bound = MAX_DISAGREEMENT * abs(free) + STANDARD_ERRORS * error
+    if abs(difference) > bound:
+        return _finding(name, "fail", difference, f"Not a minimum, or a wrong baseline: {note}", bound=bound)
+    if bound > max(ONE_DIRECTION, abs(free)):
+        return _finding(name, "inconclusive", difference, f"Too few draws to tell: {note}", bound=bound)
+    return _finding(name, "pass", difference, note, bound=bound)
 
 
 def _disagreement(d: LossDraws) -> tuple[float, float]:

@@ -83,15 +83,15 @@ def test_noise_of_minibatches_is_as_predicted():
 )
 def test_a_linear_model_has_its_effective_dimension(sampler):
     target, batch, solution, hessian = t.regression()
-    how = t.short(sampler=sampler, localisation=1.0, draws=1000, burn_in=400, thin=4)
+    how = t.short(sampler=sampler, localisation=2.0, draws=1000, burn_in=400, thin=4)
     found = learning_coefficient(KEY, target, batch, solution, how)
     n_beta = 1000 / math.log(1000)
-    truth = t.effective(hessian, n_beta, 1.0)
+    truth = t.effective(hessian, n_beta, 2.0)
     assert found.attrs["n_beta"][0] == pytest.approx(n_beta)
     assert found.sampling.bias.exact == pytest.approx(truth, rel=1e-4)
     assert abs(deviation(found.estimates["corrected"], truth)) < STANDARD_ERRORS
     # E[n L] changes with 1 / beta by what the localiser leaves at both temperatures, and by no baseline.
-    first, second = (t.effective(hessian, n_beta * scale, 1.0) / scale for scale in (1.0, 1.5))
+    first, second = (t.effective(hessian, n_beta * scale, 2.0) / scale for scale in (1.0, 1.5))
     assert abs(deviation(found.estimates["two_temperature"], (first - second) / (1 - 1 / 1.5))) < STANDARD_ERRORS
     assert all(verdict(found, claim).verdict == "pass" for claim in ("chains", "minimum", "convergence", "step"))
 

@@ -51,9 +51,9 @@ def test_the_corrected_form_takes_the_predicted_biases_away():
     assert set(estimate_all(draws())) == {"mean", "variance", "two_temperature"}
 
 
-@pytest.mark.parametrize("baseline", [BASELINE + 0.05, BASELINE + 0.004, BASELINE - 0.02])
+@pytest.mark.parametrize("baseline", [BASELINE + 0.05, BASELINE + 0.008, BASELINE - 0.02])
 def test_a_wrong_baseline_is_no_minimum(baseline):
-    """By 5, 0.4 and -2 units of the estimate: the two-temperature form, 1.98, does not know it."""
+    """By 5, 0.8 and -2 units of the estimate: the two-temperature form, 1.98, does not know it."""
     found = verdicts(draws(baseline=baseline))
     assert failing(found) == {"minimum"}
     assert found["minimum"].note.startswith("Not a minimum")
