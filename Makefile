@@ -59,7 +59,7 @@ lint: $(VENV)/.dev
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
 
 docs: $(VENV)/.dev
-	@$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build && echo "docs/_build/index.html"
+	@$(BIN)/sphinx-build -W --keep-going -q -j $(WORKERS) -b html docs docs/_build && echo "docs/_build/index.html"
 
 bench: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks
