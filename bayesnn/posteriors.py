@@ -110,7 +110,8 @@ class Posterior:
         """
         if start not in STARTS:
             raise ValueError(f"unknown start {start!r}{did_you_mean(start, STARTS)}")
-        return self._starts[start](key, jnp.arange(num_chains))
+        begin = functools.partial(self._begin, start) if isinstance(key, jax.core.Tracer) else self._starts[start]
+        return begin(key, jnp.arange(num_chains))
 
     @functools.cached_property
     def _starts(self) -> dict[str, Callable[..., Params]]:
@@ -120,8 +121,7 @@ class Posterior:
         return {start: jax.jit(functools.partial(self._begin, start), compiler_options=options) for start in STARTS}
 
     def _begin(self, start: str, key: Key[Array, ""], chains: Array) -> Params:
-        params, extra = self.form.split(self.like)
-        inputs = _example(self.dataset)
+        (params, extra), inputs = self.form.split(self.like), _example(self.dataset)
 
         def one(chain: Array) -> Params:
             params_key, extra_key = jax.random.split(jax.random.fold_in(key, chain))

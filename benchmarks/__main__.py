@@ -15,6 +15,7 @@ BENCHMARKS = (
     "start",
     "memory",
     "convergence",
+    "warmup",
     "llc",
     "blackjax_hmc",
     "numpyro_nuts",

@@ -206,6 +206,8 @@ def test_starts_from_the_prior_and_from_the_model():
     model_starts = p.init(jax.random.key(0), 3, "model")
     assert not model_starts["layer_0"]["bias"].any()
     assert len(np.unique(model_starts["layer_0"]["kernel"][:, 0, 0])) == 3
+    in_a_program = jax.jit(lambda key: p.init(key, 3, "model"))(jax.random.key(0))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), in_a_program, model_starts)
     # A chain's start does not depend on how many there are.
     jax.tree.map(lambda few, many: np.testing.assert_array_equal(few, many[:2]), p.init(jax.random.key(0), 2), starts)
     with pytest.raises(ValueError, match="unknown start 'priors'; did you mean 'prior'"):
