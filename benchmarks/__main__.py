@@ -15,7 +15,6 @@ BENCHMARKS = (
     "start",
     "memory",
     "convergence",
-    "warmup",
     "llc",
     "blackjax_hmc",
     "numpyro_nuts",

@@ -20,11 +20,6 @@ from samplers.vectors import ravel
 
 type Metric = Literal["identity", "layer", "diagonal"]
 
-# gamma of dual averaging after the last window; before, as in Hoffman & Gelman 2014, 0.05. The larger, the smaller the swings.
-# Acceptance falls faster beyond the right step size than it rises below: at the mean of wide swings chains accept more than was
-# aimed at, after 30 steps 0.89 where it was 0.8, and take 30 % more leapfrog steps than they need. At 0.2 they accept 0.82.
-SETTLING = 0.2
-
 
 class WarmUp(NamedTuple):
     """A kernel that tunes another one, or a sampler that tunes it for all chains together.
@@ -164,13 +159,10 @@ def _growing(
 def _functions(
     kernel_init: Any, kernel_step: Any, num_steps: int, target_acceptance_rate: float, metric: Metric
 ) -> tuple[Any, Any, Any]:
-    _, search, averaged = dual_averaging_adaptation(target_acceptance_rate)
-    _, settle, _ = dual_averaging_adaptation(target_acceptance_rate, gamma=SETTLING)
+    _, update_averaging, averaged = dual_averaging_adaptation(target_acceptance_rate)
     start_metric, update_metric, end_window = mass_matrix_adaptation(is_diagonal_matrix=True)
     stages = _stages(num_steps)
     in_windows, window_ends = stages[:, 0] == 1, stages[:, 1] == 1
-    last_end = np.flatnonzero(window_ends)[-1] if window_ends.any() else num_steps
-    restarts = window_ends if metric != "identity" else np.arange(num_steps) == last_end
 
     def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: Tuning) -> AdaptationState:
         inner = kernel_init(key, position, batch, tuning)
@@ -183,8 +175,6 @@ def _functions(
         return AdaptationState(inner, jnp.int32(0), averaging_from(tuning.step_size), moments)
 
     def close(moments: Any, position: Position) -> Any:
-        if metric == "identity":
-            return moments
         closed = end_window(moments)
         if metric == "diagonal":
             return closed
@@ -202,22 +192,20 @@ def _functions(
             length = _growing(tuning.trajectory_length, trial.step_size, state.step, num_steps)
             trial = trial._replace(trajectory_length=length)
         inner, info = kernel_step(key, state.inner, batch, trial, step)
-        now = jnp.minimum(state.step, num_steps - 1)
-        acceptance_rate = jnp.nan_to_num(info.acceptance_rate)
-        averaging = cast(jax.lax.cond(now > last_end, settle, search, state.step_size, acceptance_rate), state.step_size)
+        averaging = cast(update_averaging(state.step_size, jnp.nan_to_num(info.acceptance_rate)), state.step_size)
         moments = state.metric
         if metric != "identity":
+            now = jnp.minimum(state.step, num_steps - 1)
+            in_window, is_end = jnp.asarray(in_windows)[now], jnp.asarray(window_ends)[now]
             updated = update_metric(moments, ravel(inner.position)[0])
-            moments = jax.tree.map(lambda new, old: jnp.where(jnp.asarray(in_windows)[now], new, old), updated, moments)
-        moments, averaging = jax.lax.cond(
-            jnp.asarray(restarts)[now],
-            lambda m, a: (cast(close(m, inner.position), m), averaging_from(averaged(a))),
-            lambda m, a: (m, a),
-            moments,
-            averaging,
-        )
-        # Dual averaging draws towards ten times the step size that it sets out from, which at the last is near the right one.
-        averaging = averaging._replace(mu=jnp.where(now == last_end, averaging.log_step_size, averaging.mu))
+            moments = jax.tree.map(lambda new, old: jnp.where(in_window, new, old), updated, moments)
+            moments, averaging = jax.lax.cond(
+                is_end,
+                lambda m, a: (cast(close(m, inner.position), m), averaging_from(averaged(a))),
+                lambda m, a: (m, a),
+                moments,
+                averaging,
+            )
         return AdaptationState(inner, state.step + 1, averaging, moments), info
 
     def tuning_of(state: AdaptationState, tuning: Tuning) -> Tuning:

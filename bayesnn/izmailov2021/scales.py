@@ -131,7 +131,7 @@ SMALL = World(
         model=MLP(widths=(8,), activation="tanh"),
         prior=GaussianPrior(scale=1.0),
         likelihood=Heteroscedastic(),
-        sampler=HMC(step_size=0.017, max_num_steps=300),
+        sampler=HMC(step_size=0.013, max_num_steps=300),
         warmup=WarmUp(steps=100),
         chains=16,
         draws=300,
@@ -147,7 +147,7 @@ def laptop() -> Scale:
         data=Data(name="digits_images"),
         model=MLP(widths=(50,)),
         prior=GaussianPrior(scale=IMAGE_PRIOR),
-        sampler=HMC(step_size=0.013, max_num_steps=300),
+        sampler=HMC(step_size=0.01, max_num_steps=300),
         warmup=WarmUp(steps=100),
         draws=300,
     )
@@ -159,7 +159,7 @@ def laptop() -> Scale:
         data=Data(name="diabetes"),
         model=MLP(widths=(20,)),
         likelihood=Heteroscedastic(),
-        sampler=HMC(step_size=0.006, max_num_steps=300),
+        sampler=HMC(step_size=0.005, max_num_steps=300),
     )
     few = {"warmup": WarmUp(steps=20), "draws": 40, "chains": 2, "test_points": 300}
     images = like(
