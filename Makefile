@@ -46,8 +46,9 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.bootstrap
 demo: $(VENV)/.run
 	@$(BIN)/bayesnn demo
 
-# The tests of a file stay in one process, where they share compiled programs and what fixtures made.
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+# The tests of a file stay in one process, where they share compiled programs and what fixtures made. A process that dies ends the
+# run: pytest-xdist waits for ever where it replaces one.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 
 test: $(VENV)/.dev
 	@$(PYTEST) -m "not slow"

@@ -2,7 +2,10 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bayesnn" / "xla"
 SETTINGS = {
@@ -27,3 +30,15 @@ for _name, _value in SETTINGS.items():
 def pytest_configure(config):
     # An entry that a killed process left half-written is compiled anew.
     config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache entry")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _room_for_programs() -> Iterator[None]:
+    """Forget compiled programs before they fill what a process may map.
+
+    Each takes several mappings of memory, Linux allows a process 65,530 of them, and XLA's compiler ends the process at one more.
+    """
+    yield
+    mapped, allowed = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
+    if mapped.exists() and len(mapped.read_bytes().splitlines()) > int(allowed.read_text()) / 3:
+        sys.modules["jax"].clear_caches()
