@@ -113,7 +113,7 @@ class EmpiricalCovariancePrior(Frozen):
 
     kind: Annotated[Literal["empirical-covariance"], Suppress] = "empirical-covariance"
     scale: PositiveFloat = 1.0
-    """Standard deviation of all weights; of the first layer's kernel on average."""
+    """Standard deviation of all weights; the first layer's kernel responds to the inputs as strongly as with independent ones."""
     diagonal: PositiveFloat = 0.01
     """Variance added in all directions, as a share of the mean variance of the inputs."""
     layer: str | None = None

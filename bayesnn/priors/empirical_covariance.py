@@ -1,11 +1,17 @@
 r"""The prior whose first layer has the covariance of the inputs.
 
-.. math:: w_j \sim \mathcal N\Big(0,\; s^2\, \frac{\Sigma / \bar v + \delta I}{1 + \delta}\Big), \qquad
-    \Sigma = \frac1{n - 1} \sum_i x_i x_i^\top, \quad \bar v = \mathrm{tr}\,\Sigma / m
+.. math:: w_j \sim \mathcal N\Big(0,\; \frac{s^2}{c} \big(\Sigma / \bar v + \delta I\big)\Big), \qquad
+    \Sigma = \frac1{n - 1} \sum_i x_i x_i^\top, \quad \bar v = \mathrm{tr}\,\Sigma / m, \quad
+    c = \frac{\mathrm{tr}\,\Sigma^2}{m \bar v^2} + \delta
 
 for the m weights :math:`w_j` into each unit j of the first layer. Under an isotropic prior, weights along directions in which the
 inputs do not vary keep their prior spread, for the data say nothing of them, and a corrupted input that moves along such a
 direction changes the predictions at random. Here those weights are near zero from the start.
+
+With this c the sums :math:`w_j^\top x` that enter the units vary as much as under :math:`\mathcal N(0, s^2 I)`, over weights and
+training inputs, so that the two priors differ in directions and not in how strongly the layer responds. At equal variance of the
+*weights* instead, c = 1 + δ, those sums would vary 17 times as much on digits, whose pixels share a mean that is most of Σ, and
+whatever such a prior gains a wider isotropic one might gain as well.
 """
 
 from __future__ import annotations
@@ -41,9 +47,9 @@ def empirical_covariance(
         inputs: [n, feature], or images [n, height, width, channel]: standardised, as the network sees them.
         rest: Prior of all other parameters, the layer's own bias among them.
         layer: Dotted path of the first layer; its `kernel` is [feature, out] or [height, width, channel, out].
-        scale: s > 0, root mean square of the kernel's prior standard deviations: at equal variance with `gaussian(scale)`.
-        diagonal: :math:`\delta > 0`. In the paper's terms :math:`\alpha \Sigma + \epsilon I`,
-            :math:`\alpha = s^2 / (\bar v (1 + \delta))` and :math:`\epsilon = s^2 \delta / (1 + \delta)`.
+        scale: s > 0: what enters the units varies on the training inputs as under `gaussian(scale)`.
+        diagonal: :math:`\delta > 0`. In the paper's terms :math:`\alpha \Sigma + \epsilon I`, :math:`\alpha = s^2 / (\bar v c)`
+            and :math:`\epsilon = s^2 \delta / c`.
 
     Raises:
         ValueError: Inputs that are constant or of another form, a scale or diagonal that is not positive and finite; when the
@@ -70,7 +76,8 @@ def empirical_covariance(
         mean = values.mean()
         if not mean > 0:
             raise ValueError("the inputs are constant: they have no covariance")
-        return scale * np.sqrt((np.maximum(values, 0) / mean + diagonal) / (1 + diagonal)), vectors
+        variances = np.maximum(values, 0) / mean
+        return scale * np.sqrt((variances + diagonal) / (np.square(variances).mean() + diagonal)), vectors
 
     def parts(params: Params) -> tuple[Array, Params]:
         leaves = named(params)
@@ -107,7 +114,9 @@ def empirical_covariance(
             return None
         return nest({**named(of_others), kernel_name: jnp.broadcast_to(jnp.asarray(each, float), kernel.shape)})
 
-    shown = f"covariance of the inputs in {kernel_name} (rms sd {scale:g}, diagonal {diagonal:g}); else {rest.description}"
+    shown = (
+        f"covariance of the inputs in {kernel_name} (as strong as sd {scale:g}, diagonal {diagonal:g}); else {rest.description}"
+    )
     return Prior(constants, _log_prob(kernel_name, rest.log_prob), sample, scales, shown)
 
 
