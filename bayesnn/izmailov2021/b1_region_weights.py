@@ -21,13 +21,13 @@ import xarray as xr
 
 from bayesnn.config import HMC, Imported, RunConfig, WarmUp
 from bayesnn.izmailov2021 import oracle
+from bayesnn.izmailov2021.disagreement import agreement
 from bayesnn.izmailov2021.measured import BASINS, finding_of, judgement_of
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Hypothesis, Judgement, Planned
 from diagnostics.claims import Finding
 from diagnostics.convergence import ess_bulk, rhat
-from diagnostics.evidence import Evidence
-from diagnostics.mixing import MIN_ESS, functions_converge
+from diagnostics.mixing import MIN_ESS
 from diagnostics.regions import masses_from_logs, regions_visited_by_mass
 from diagnostics.regions.claims import BOUND
 
@@ -64,7 +64,7 @@ def judge_possible(trees: Mapping[str, xr.DataTree]) -> Judgement:
 def judge_here(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Ask whether it happens on a small network."""
     network = trees["network"]
-    converged = functions_converge(Evidence(network))
+    converged = agreement(network)
     visited = finding_of(network, BASINS, "regions-visited-by-mass")
     return told("B1 here", verdict_of(converged.verdict == "pass", visited.verdict), visited, f"{converged.note} {visited.note}")
 

@@ -7,14 +7,21 @@ from collections.abc import Mapping, Sequence
 
 import xarray as xr
 
+from diagnostics.claims import Finding
 from diagnostics.estimates import Estimate
 from diagnostics.evidence import Evidence
 from diagnostics.mixing import functions_converge
 
 
+def agreement(tree: xr.DataTree) -> Finding:
+    """Return what the audit of a run found of its chains in function space; it is made now where there is none."""
+    audited = (Finding.from_dict(one) for one in tree.attrs.get("audit", ()))
+    return next((one for one in audited if one.claim == "functions-converge"), None) or functions_converge(Evidence(tree))
+
+
 def chains_disagree(tree: xr.DataTree) -> bool:
     """Tell whether the chains of a run are shown to predict different things."""
-    return functions_converge(Evidence(tree)).verdict == "fail"
+    return agreement(tree).verdict == "fail"
 
 
 def without_knowledge[K](gains: Mapping[K, Estimate], apart: Mapping[K, bool]) -> dict[K, Estimate]:
@@ -37,7 +44,7 @@ def settled(verdict: str, runs: Sequence[xr.DataTree], favoured: str = "") -> tu
     Returns:
         The verdict; and a sentence on why it is inconclusive, with a space before it, or nothing if the chains allow it.
     """
-    found = [functions_converge(Evidence(tree)) for tree in runs]
+    found = [agreement(tree) for tree in runs]
     apart = [one for one in found if one.verdict == "fail"]
     unknown = [one for one in found if one.verdict != "pass"] if verdict == favoured else []
     if not (doubtful := apart or unknown):

@@ -114,9 +114,8 @@ def empirical_covariance(
             return None
         return nest({**named(of_others), kernel_name: jnp.broadcast_to(jnp.asarray(each, float), kernel.shape)})
 
-    shown = (
-        f"covariance of the inputs in {kernel_name} (as strong as sd {scale:g}, diagonal {diagonal:g}); else {rest.description}"
-    )
+    strength = f"as strong as sd {scale:g}, diagonal {diagonal:g}"
+    shown = f"covariance of the inputs in {kernel_name} ({strength}); else {rest.description}"
     return Prior(constants, _log_prob(kernel_name, rest.log_prob), sample, scales, shown)
 
 

@@ -55,12 +55,35 @@ def write_report(subject: RunFolder, others: Sequence[RunFolder] = ()) -> Path:
     summaries = {name: summarise(tree) for name, tree in trees.items()}
     name = next(iter(trees))
     findings = audit(trees[name], summary=summaries[name])
-    findings += _other_findings(subject.path / "findings.json", findings)
+    judged = {finding.claim for finding in findings}
+    findings += [finding for finding in read_findings(subject) if finding.claim not in judged]
     facts = {name: Facts.of(folder) for name, folder in zip(trees, folders, strict=True)}
     page = render(trees, summaries, findings, facts, read_measures(subject))
     write_atomically(subject.path / "findings.json", json.dumps([finding.to_dict() for finding in findings], indent=1))
     write_atomically(subject.path / "report.html", page)
     return subject.path / "report.html"
+
+
+def is_written(run: RunFolder) -> bool:
+    """Tell whether a run has a page, and findings, of all its draws and of all that was measured on it."""
+    page = run.path / "report.html"
+    parts = [*run.path.glob("shards/*/commit.json"), *run.path.glob("measures/*")]
+    return page.exists() and all(part.stat().st_mtime_ns <= page.stat().st_mtime_ns for part in parts)
+
+
+def read_findings(run: RunFolder) -> list[Finding]:
+    """Return what a run's audit found, nothing if it was not audited.
+
+    Raises:
+        UsageError: A damaged file.
+    """
+    path = run.path / "findings.json"
+    if not path.exists():
+        return []
+    try:
+        return [Finding.from_dict(data) for data in json.loads(path.read_text())]
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{path} is damaged ({error}); remove it, and audit again") from None
 
 
 class Tile(NamedTuple):
@@ -158,15 +181,3 @@ def _tiles(summary: xr.DataTree, predicted: Predictions | None, name: str) -> li
                 unit = " %" if measure.label.endswith(", %") else ""
                 tiles.append(Tile(cell.value.value + unit, measure.label.removesuffix(", %"), cell.value.ends + unit))
     return tiles
-
-
-def _other_findings(path: Path, known: Sequence[Finding]) -> list[Finding]:
-    """Return the recorded findings on claims that were not judged now."""
-    if not path.exists():
-        return []
-    try:
-        recorded = [Finding.from_dict(data) for data in json.loads(path.read_text())]
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"{path} is damaged ({error}); remove it, and audit again") from None
-    judged = {finding.claim for finding in known}
-    return [finding for finding in recorded if finding.claim not in judged]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from rich.console import Console
@@ -11,13 +10,13 @@ from bayesnn.build import describe_sampler
 from bayesnn.notation import number
 from bayesnn.progress import duration
 from bayesnn.report import write_report
+from bayesnn.report.page import is_written, read_findings
 from bayesnn.report.verdict import headline
 from bayesnn.run_folder import RunFolder
 from bayesnn.suite.results import SuiteFolder
 from bayesnn.suite.suite import Suite
-from diagnostics.claims import Finding
 
-REPORT, FINDINGS = "report.html", "findings.json"
+REPORT = "report.html"
 
 
 class RunLine(NamedTuple):
@@ -50,18 +49,12 @@ def write_run_pages(suite: Suite, folder: SuiteFolder, console: Console) -> None
         if not folder.has_draws(name):
             continue
         run = RunFolder.open(folder.run_path(name))
-        if _is_written(run):
+        if is_written(run):
             continue
         try:
             write_report(run)
         except Exception as error:  # a run whose page cannot be written is linked by its configuration, and the rest goes on
             console.print(f"no page of {name}: {error}", markup=False)
-
-
-def _is_written(run: RunFolder) -> bool:
-    page = run.path / REPORT
-    parts = [*run.path.glob("shards/*/commit.json"), *run.path.glob("measures/*")]
-    return page.exists() and all(part.stat().st_mtime_ns <= page.stat().st_mtime_ns for part in parts)
 
 
 def run_lines(suite: Suite, folder: SuiteFolder) -> list[RunLine]:
@@ -71,10 +64,9 @@ def run_lines(suite: Suite, folder: SuiteFolder) -> list[RunLine]:
 
 def audit_of(run: RunFolder) -> tuple[str, str]:
     """Return the verdict of a run's audit and what its draws can be trusted for; empty if it was not audited."""
-    path = run.path / FINDINGS
-    if not path.exists():
+    findings = read_findings(run)
+    if not findings:
         return "", ""
-    findings = [Finding.from_dict(one) for one in json.loads(path.read_text())]
     told = headline(findings, describe_sampler(run.config.sampler)["kind"])
     return told.verdict, told.sentence
 

@@ -110,7 +110,8 @@ class SuiteFolder:
 class Trees(Mapping[str, "xr.DataTree"]):
     """The runs of a hypothesis by its own names for them, read when they are first asked for.
 
-    What is measured on a run joins its tree as a group of that name, with what was found as its attribute `findings`.
+    What is measured on a run joins its tree as a group of that name, with what was found as its attribute `findings`. What its
+    audit found is the attribute `audit` of the tree, if there is one of all draws.
     """
 
     def __init__(self, folder: SuiteFolder, suite: Suite, hypothesis: Hypothesis):
@@ -166,9 +167,12 @@ class Trees(Mapping[str, "xr.DataTree"]):
 def _read(path: Path, measures: tuple[str, ...]) -> xr.DataTree:
     from bayesnn.load import read_tree
     from bayesnn.measure.store import read_measure
+    from bayesnn.report.page import is_written, read_findings
 
     folder = RunFolder.open(path)
     tree = read_tree(folder)
+    if is_written(folder):
+        tree.attrs["audit"] = [finding.to_dict() for finding in read_findings(folder)]
     for name in measures:
         if (measure := read_measure(folder, name)) is not None:
             measure.tree.attrs["findings"] = [finding.to_dict() for finding in measure.findings]
