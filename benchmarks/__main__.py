@@ -8,6 +8,7 @@ import sys
 
 BENCHMARKS = (
     "overhead",
+    "layouts",
     "kernels",
     "devices",
     "scaling",

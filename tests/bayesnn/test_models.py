@@ -77,6 +77,15 @@ def test_the_mlp_is_its_formula(widths, activation):
     np.testing.assert_allclose(jax.jit(model.apply)(params, X), hidden, atol=1e-5 * np.abs(hidden).max())
 
 
+def test_the_mlp_has_derivatives_in_its_inputs():
+    model = models.mlp([5], 2)
+    params = random_like(model.init(jax.random.key(0), X))
+    forward, backward = (make(lambda x: model.apply(params, x))(X) for make in (jax.jacfwd, jax.jacrev))
+    np.testing.assert_allclose(forward, backward, atol=1e-6)
+    by_example = jax.vmap(lambda x: model.apply(params, x[None])[0])(X)
+    np.testing.assert_allclose(by_example, model.apply(params, X), atol=1e-6)
+
+
 def test_the_mlp_begins_as_flax_does():
     params = models.mlp([200], 100).init(jax.random.key(1), np.zeros((1, 300)))
     kernel = params["layer_0"]["kernel"]

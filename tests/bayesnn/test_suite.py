@@ -19,6 +19,7 @@ from rich.console import Console
 from bayesnn.build import build_problem
 from bayesnn.config import CNNLSTM, HMC, MLP, NUTS, Data, FamilyPrior, GaussianPrior, Optimise, ResNet, RunConfig, WarmUp
 from bayesnn.errors import UsageError
+from bayesnn.izmailov2021.disagreement import agreement
 from bayesnn.plan import problem_key
 from bayesnn.report.pictures import Drawing, Shown
 from bayesnn.run_folder import RunFolder
@@ -28,10 +29,12 @@ from bayesnn.suite.execute import execute_suite
 from bayesnn.suite.judge import judge_suite, read_exhibits, read_findings
 from bayesnn.suite.pages import run_lines, write_run_pages
 from bayesnn.suite.report import show, write_suite_report
-from bayesnn.suite.results import SuiteFolder
+from bayesnn.suite.results import SuiteFolder, Trees, _read
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Picture, Planned, Suite
 from diagnostics.estimates import Estimate
+from diagnostics.evidence import Evidence
 from diagnostics.hypotheses import hypothesis, paired_gain, point_scores, superiority
+from diagnostics.mixing import functions_converge
 
 WINE = RunConfig(
     data=Data(name="wine"), model=MLP(widths=(3,)), sampler=HMC(step_size=0.02), warmup=WarmUp(steps=5), draws=5, chains=2
@@ -207,6 +210,26 @@ def test_every_run_has_a_page_of_its_own_and_a_line(finished, tmp_path):
     os.utime(next(run.glob("shards/*/commit.json")), ns=(before[run / "report.html"] + 10**9,) * 2)  # as if it had gone on
     write_run_pages(suite, folder, quiet())
     assert [path.parent for path, time in before.items() if path.stat().st_mtime_ns != time] == [run]
+
+
+def test_judges_read_what_the_audit_of_all_draws_found(finished, tmp_path):
+    suite, folder = finished[0], SuiteFolder(shutil.copytree(finished[1].path, tmp_path / "suite"))
+    trees = Trees(folder, suite, suite.hypotheses[0])
+    assert "audit" not in trees["hmc"].attrs
+    computed = agreement(trees["hmc"])
+    write_run_pages(suite, folder, quiet())
+    _read.cache_clear()
+    claims = [found["claim"] for found in trees["hmc"].attrs["audit"]]
+    assert "functions-converge" in claims
+    assert agreement(trees["hmc"]) == computed == functions_converge(Evidence(trees["hmc"]))
+    changed = trees["hmc"].copy()
+    changed.attrs["audit"] = [{**found, "verdict": "fail"} for found in trees["hmc"].attrs["audit"]]
+    assert agreement(changed).verdict == "fail"
+    run = trees.run("hmc").folder.path
+    later = (run / "report.html").stat().st_mtime_ns + 10**9
+    os.utime(next(run.glob("shards/*/commit.json")), ns=(later, later))  # as if it had gone on
+    _read.cache_clear()
+    assert "audit" not in trees["hmc"].attrs
 
 
 def test_a_page_that_cannot_be_written_costs_nothing_else(finished, tmp_path, monkeypatch):
