@@ -34,11 +34,7 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True, scope="module")
 def _room_for_programs() -> Iterator[None]:
-    """Forget compiled programs before they fill what a process may map.
-
-    Each takes several mappings of memory, Linux allows a process 65,530 of them, and XLA's compiler ends the process at one more.
-    """
     yield
-    mapped, allowed = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
-    if mapped.exists() and len(mapped.read_bytes().splitlines()) > int(allowed.read_text()) / 3:
-        sys.modules["jax"].clear_caches()
+    from bayesnn.programs import make_room
+
+    make_room()

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from bayesnn.config import Data
 from bayesnn.errors import UsageError
+from bayesnn.programs import make_room
 from bayesnn.progress import duration
 from bayesnn.run_folder import RunFolder
 from bayesnn.suite.budget import Budget
@@ -49,6 +50,7 @@ def execute_suite(suite: Suite, folder: SuiteFolder, budget: Budget, console: Co
             continue
         if not _complete(folder, name, planned[name], console):
             return False
+        make_room()
         console.print(f"  {'failed' if name in folder.failures else 'done'} after {duration(time.monotonic() - began)}")
     return True
 
