@@ -45,7 +45,7 @@ def mlp(widths: Sequence[int], num_outputs: int, activation: str = "silu", compu
     they trace without a module graph and need no import of Flax.
 
     Inside, arrays are [unit, example]: what a CPU's vector registers hold are then examples, and no product leaves them half
-    empty for having 50 columns or 10. A gradient of 64-50-10 takes 0.72 times as long as with examples in rows, as `nnx.Linear`
+    empty for having 50 columns or 10. A gradient of 64-50-10 takes 0.70 times as long as with examples in rows, as `nnx.Linear`
     has them, and one of 64-256-256-10 0.90 times (`make bench`, part `layouts`).
 
     Smooth activations suit HMC: leapfrog steps across the kinks of ReLU have an energy error of first order in the step size
