@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, PartitionSpec
 
 import samplers
+from bayesnn import models
 from benchmarks.digits import NUM_CHAINS, NUM_LEAPFROG, PRIOR_SCALE, STEP_SIZE, continuing, digits_posterior, starts
 from benchmarks.timing import cpu_seconds, interleave, report, report_ratio
 
@@ -21,9 +22,8 @@ BY_HAND = ("vmap, one device", "vmap, all devices", "map, all devices")
 
 
 def log_density(position: Any, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Return the log density of the digits posterior up to a constant, written as for a script."""
-    hidden = jax.nn.silu(x @ position["layer_0"]["kernel"] + position["layer_0"]["bias"])
-    logits = hidden @ position["layer_1"]["kernel"] + position["layer_1"]["bias"]
+    """Return the log density of the digits posterior up to a constant, written as for a script around the same network."""
+    logits = models.mlp([50], 10).apply(position, x)
     log_prior = -0.5 * sum(jnp.sum((w / PRIOR_SCALE) ** 2) for w in jax.tree.leaves(position))
     return log_prior + jnp.sum(jax.nn.one_hot(y, 10) * jax.nn.log_softmax(logits))
 

@@ -262,8 +262,11 @@ def test_an_interrupted_suite_goes_on(tmp_path, monkeypatch):
     assert not execute_suite(suite, folder, make_budget(suite), quiet())
     assert not folder.failures
     monkeypatch.undo()
+    asked = []
+    monkeypatch.setattr(execute, "make_room", lambda: asked.append(True))
     assert execute_suite(suite, folder, make_budget(suite), quiet())
     assert len(folder.failures) == 2
+    assert len(asked) == 3  # room for what the next run compiles, after every run that could begin
 
 
 @pytest.mark.slow
