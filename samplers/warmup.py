@@ -19,6 +19,7 @@ from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, Sampler
 from samplers.vectors import ravel
 
 type Metric = Literal["identity", "layer", "diagonal"]
+MIN_METRIC_STEPS = 20  # of a warm-up that adapts a metric
 
 
 class WarmUp(NamedTuple):
@@ -66,6 +67,7 @@ def window_adaptation(
     Args:
         kernel: The kernel to tune.
         num_steps: Length of the warm-up, >= 1; below 20 steps only the step size is adapted, below 150 the metric has one window.
+            Where only the step size is, its average begins anew when trajectories have grown.
         target_acceptance_rate: In (0, 1).
         metric: "diagonal" estimates the variance of every scalar; "layer" one variance for every array of the position, which
             suits networks: it needs few draws, and treats the hidden units alike, as their symmetry asks; "identity" leaves
@@ -91,7 +93,8 @@ def window_adaptation(
         raise ValueError(f"this kernel has no {' and no '.join(missing)} to adapt; sample it without warm-up")
     require_accept_step(kernel.initial_tuning)
     require_one_step_size(kernel.initial_tuning)
-    init, step, tuning_of = _functions(kernel.init, kernel.step, num_steps, target_acceptance_rate, metric)
+    adapted: Metric = metric if num_steps >= MIN_METRIC_STEPS else "identity"
+    init, step, tuning_of = _functions(kernel.init, kernel.step, num_steps, target_acceptance_rate, adapted)
     return WarmUp(Kernel(init, step, kernel.initial_tuning), tuning_of)
 
 
@@ -133,12 +136,17 @@ def cast(tree: PyTree, like: PyTree) -> PyTree:
     return jax.tree.map(lambda x, y: jnp.asarray(x, y.dtype), tree, like)
 
 
-def _stages(num_steps: int) -> np.ndarray:
+def _stages(num_steps: int, metric: Metric) -> np.ndarray:
     """Return for every step whether it lies in a window of the metric, and whether it ends one: Stan's stages from 150 steps on.
 
     Shorter, the last step size has 30 % of the steps, where Stan gives it 10 %: after ten steps of a hundred its logarithm had a
     standard deviation of 0.51 over chains, after thirty 0.35 (UCI Boston, MLP with 50 units).
+
+    A metric that is not adapted has no windows. Then the first half ends, so that the step size has nothing of a time when
+    trajectories were still growing, and maybe far from the typical set (UCI Concrete: acceptance 0.07 to 0.46, now 0.46 to 0.88).
     """
+    if metric == "identity":
+        return np.stack([np.zeros(num_steps, int), np.arange(1, num_steps + 1) == num_steps // 2], axis=1)
     sizes = () if num_steps >= 150 else (num_steps * 15 // 100, num_steps * 30 // 100, num_steps * 55 // 100)
     return np.asarray(build_schedule(num_steps, *sizes))  # of NumPy: the functions outlive the precision they were made under
 
@@ -161,7 +169,7 @@ def _functions(
 ) -> tuple[Any, Any, Any]:
     _, update_averaging, averaged = dual_averaging_adaptation(target_acceptance_rate)
     start_metric, update_metric, end_window = mass_matrix_adaptation(is_diagonal_matrix=True)
-    stages = _stages(num_steps)
+    stages = _stages(num_steps, metric)
     in_windows, window_ends = stages[:, 0] == 1, stages[:, 1] == 1
 
     def init(key: Key[Array, ""], position: Position, batch: Batch, tuning: Tuning) -> AdaptationState:
@@ -175,6 +183,8 @@ def _functions(
         return AdaptationState(inner, jnp.int32(0), averaging_from(tuning.step_size), moments)
 
     def close(moments: Any, position: Position) -> Any:
+        if metric == "identity":
+            return moments
         closed = end_window(moments)
         if metric == "diagonal":
             return closed
@@ -193,19 +203,18 @@ def _functions(
             trial = trial._replace(trajectory_length=length)
         inner, info = kernel_step(key, state.inner, batch, trial, step)
         averaging = cast(update_averaging(state.step_size, jnp.nan_to_num(info.acceptance_rate)), state.step_size)
+        now = jnp.minimum(state.step, num_steps - 1)
         moments = state.metric
         if metric != "identity":
-            now = jnp.minimum(state.step, num_steps - 1)
-            in_window, is_end = jnp.asarray(in_windows)[now], jnp.asarray(window_ends)[now]
             updated = update_metric(moments, ravel(inner.position)[0])
-            moments = jax.tree.map(lambda new, old: jnp.where(in_window, new, old), updated, moments)
-            moments, averaging = jax.lax.cond(
-                is_end,
-                lambda m, a: (cast(close(m, inner.position), m), averaging_from(averaged(a))),
-                lambda m, a: (m, a),
-                moments,
-                averaging,
-            )
+            moments = jax.tree.map(lambda new, old: jnp.where(jnp.asarray(in_windows)[now], new, old), updated, moments)
+        moments, averaging = jax.lax.cond(
+            jnp.asarray(window_ends)[now],
+            lambda m, a: (cast(close(m, inner.position), m), averaging_from(averaged(a))),
+            lambda m, a: (m, a),
+            moments,
+            averaging,
+        )
         return AdaptationState(inner, state.step + 1, averaging, moments), info
 
     def tuning_of(state: AdaptationState, tuning: Tuning) -> Tuning:

@@ -109,13 +109,36 @@ def test_resumes_from_disk_in_the_middle_and_after_the_end(tmp_path):
     assert int(continued.run.step) == 80
 
 
-@pytest.mark.parametrize(("num_steps", "last"), [(19, 19), (20, 6), (100, 30), (149, 44), (150, 50), (1000, 50)])
+@pytest.mark.parametrize(("num_steps", "last"), [(20, 6), (100, 30), (149, 44), (150, 50), (1000, 50)])
 def test_the_last_step_size_has_steps_enough(num_steps, last):
-    """Stan's 50, or 30 % of fewer than 150 steps; below 20 there is no metric."""
-    in_window, is_end = _stages(num_steps).T
+    """Stan's 50, or 30 % of fewer than 150 steps."""
+    in_window, is_end = _stages(num_steps, "diagonal").T
     ends = np.flatnonzero(is_end)
+    assert in_window.size - (ends[-1] + 1) == last
+    assert in_window[ends].all()
+
+
+@pytest.mark.parametrize(("num_steps", "last"), [(1, 1), (2, 1), (19, 10), (100, 50)])
+def test_without_a_metric_the_last_step_size_has_half_of_the_steps(num_steps, last):
+    in_window, is_end = _stages(num_steps, "identity").T
+    ends = np.flatnonzero(is_end)
+    assert not in_window.any()
+    assert ends.size <= 1
     assert in_window.size - (ends[-1] + 1 if ends.size else 0) == last
-    assert not ends.size or in_window[ends].all()
+
+
+@pytest.mark.parametrize("num_steps", [19, 50, 100])
+def test_the_step_size_is_of_whole_trajectories(num_steps):
+    """Shorter ones, far from the typical set, bear steps a hundred times as long; in an average they would stay for long."""
+    kernel, limit = KERNELS["hmc"], 1e-3
+
+    def step(key, state, batch, tuning, step):
+        state, info = kernel.step(key, state, batch, tuning, step)
+        is_accepted = tuning.step_size < jnp.where(step < num_steps // 2, 100 * limit, limit)
+        return state, info._replace(acceptance_rate=is_accepted.astype(jnp.float32))
+
+    warmup = window_adaptation(kernel._replace(step=step), num_steps=num_steps, metric="identity")
+    assert limit / 5 < finish(warmup, run(warmup.kernel, num_steps, save=None).run).tuning.tuning.step_size.max() < limit
 
 
 def test_trajectories_grow_over_the_first_half():
