@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import xarray as xr
 
-from bayesnn.config import HMC, Augmented, RunConfig, WarmUp
+from bayesnn.config import HMC, Augmented, RunConfig
 from bayesnn.izmailov2021.disagreement import chains_disagree, without_knowledge
 from bayesnn.izmailov2021.mixtures import mixture_scores
 from bayesnn.izmailov2021.scales import Scale
@@ -50,7 +50,9 @@ SOURCE = "Izmailov et al. 2021, section 7; Wenzel et al. 2020"
 
 def plan(scale: Scale) -> Hypothesis:
     """Return the hypothesis at a scale."""
-    fewer = {"draws": scale.main.posterior.draws // COPIES[scale.augmentation], "warmup": WarmUp(steps=50)}
+    reference = scale.main.posterior
+    shorter = reference.warmup.model_copy(update={"steps": 50})
+    fewer = {"draws": reference.draws // COPIES[scale.augmentation], "warmup": shorter}
     augmented = scale.main.vary(likelihood=Augmented(augmentation=scale.augmentation), **fewer)
     plain = {f"T={t:g}": Planned(tempered(scale.main.posterior, t)) for t in scale.temperatures}
     runs = plain | {f"augmented T={t:g}": Planned(tempered(augmented, t)) for t in scale.temperatures}

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from bayesnn.config import RunConfig, WarmUp
+from bayesnn.config import RunConfig
 from bayesnn.errors import UsageError
 from bayesnn.izmailov2021.scales import Scale, World
 from bayesnn.reference import PUBLISHED, differences, published
@@ -57,7 +57,7 @@ def on_data(world: World, data: str) -> RunConfig:
     config = world.posterior
     return world.vary(
         data=config.data.model_copy(update={"name": data}),
-        warmup=WarmUp(steps=config.warmup.steps // SHORTER),
+        warmup=config.warmup.model_copy(update={"steps": config.warmup.steps // SHORTER}),
         draws=config.draws // SHORTER,
     )
 
