@@ -19,7 +19,7 @@ from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, Sampler
 from samplers.vectors import ravel
 
 type Metric = Literal["identity", "layer", "diagonal"]
-MIN_METRIC_STEPS = 20  # of a warm-up that adapts a metric
+MIN_STAGED_STEPS = 20  # of a warm-up with stages; a shorter one is a single average of step sizes
 
 
 class WarmUp(NamedTuple):
@@ -67,7 +67,7 @@ def window_adaptation(
     Args:
         kernel: The kernel to tune.
         num_steps: Length of the warm-up, >= 1; below 20 steps only the step size is adapted, below 150 the metric has one window.
-            Where only the step size is, its average begins anew when trajectories have grown.
+            From 20 steps on the average of step sizes begins anew when trajectories have grown.
         target_acceptance_rate: In (0, 1).
         metric: "diagonal" estimates the variance of every scalar; "layer" one variance for every array of the position, which
             suits networks: it needs few draws, and treats the hidden units alike, as their symmetry asks; "identity" leaves
@@ -93,7 +93,7 @@ def window_adaptation(
         raise ValueError(f"this kernel has no {' and no '.join(missing)} to adapt; sample it without warm-up")
     require_accept_step(kernel.initial_tuning)
     require_one_step_size(kernel.initial_tuning)
-    adapted: Metric = metric if num_steps >= MIN_METRIC_STEPS else "identity"
+    adapted: Metric = metric if num_steps >= MIN_STAGED_STEPS else "identity"
     init, step, tuning_of = _functions(kernel.init, kernel.step, num_steps, target_acceptance_rate, adapted)
     return WarmUp(Kernel(init, step, kernel.initial_tuning), tuning_of)
 
@@ -146,7 +146,10 @@ def _stages(num_steps: int, metric: Metric) -> np.ndarray:
     trajectories were still growing, and maybe far from the typical set (UCI Concrete: acceptance 0.07 to 0.46, now 0.46 to 0.88).
     """
     if metric == "identity":
-        return np.stack([np.zeros(num_steps, int), np.arange(1, num_steps + 1) == num_steps // 2], axis=1)
+        stages = np.zeros((num_steps, 2), int)
+        if num_steps >= MIN_STAGED_STEPS:
+            stages[num_steps // 2 - 1, 1] = 1
+        return stages
     sizes = () if num_steps >= 150 else (num_steps * 15 // 100, num_steps * 30 // 100, num_steps * 55 // 100)
     return np.asarray(build_schedule(num_steps, *sizes))  # of NumPy: the functions outlive the precision they were made under
 

@@ -118,7 +118,7 @@ def test_the_last_step_size_has_steps_enough(num_steps, last):
     assert in_window[ends].all()
 
 
-@pytest.mark.parametrize(("num_steps", "last"), [(1, 1), (2, 1), (19, 10), (100, 50)])
+@pytest.mark.parametrize(("num_steps", "last"), [(1, 1), (19, 19), (20, 10), (100, 50)])
 def test_without_a_metric_the_last_step_size_has_half_of_the_steps(num_steps, last):
     in_window, is_end = _stages(num_steps, "identity").T
     ends = np.flatnonzero(is_end)
@@ -127,7 +127,7 @@ def test_without_a_metric_the_last_step_size_has_half_of_the_steps(num_steps, la
     assert in_window.size - (ends[-1] + 1 if ends.size else 0) == last
 
 
-@pytest.mark.parametrize("num_steps", [19, 50, 100])
+@pytest.mark.parametrize("num_steps", [20, 50, 100])
 def test_the_step_size_is_of_whole_trajectories(num_steps):
     """Shorter ones, far from the typical set, bear steps a hundred times as long; in an average they would stay for long."""
     kernel, limit = KERNELS["hmc"], 1e-3
