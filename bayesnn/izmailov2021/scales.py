@@ -124,9 +124,10 @@ class Scale:
         return next(iter(self.worlds.values()))
 
 
-# What HMC aims at in a short warm-up, the optimum of Beskos et al. 2013. Chains end at 0.74 to 0.94, as an average of logarithms
-# lies below the step size that has it; those that aim at 0.8 end at 0.85 to 0.98, and take a third more leapfrog steps a draw.
-LAPTOP_ACCEPTANCE = 0.65
+# What HMC aims at on digits, the optimum of Beskos et al. 2013. An average of logarithms lies below the step size that has it, so
+# that chains end at 0.74 to 0.90; of those that aim at 0.8 with a third more leapfrog steps a draw, at 0.91 to 0.96. On diabetes
+# with its learned scale they need that margin: with a fifth less one chain of four once rejected a third of its trajectories.
+DIGITS_ACCEPTANCE = 0.65
 
 # 10-8-2 on diabetes, 106 weights. Of 200 draws of a chain 90 are effective in function space, too few for a verdict of B1.
 SMALL = World(
@@ -152,7 +153,7 @@ def laptop() -> Scale:
         model=MLP(widths=(50,)),
         prior=GaussianPrior(scale=IMAGE_PRIOR),
         sampler=HMC(step_size=0.01, max_num_steps=300),
-        warmup=WarmUp(steps=100, target_acceptance_rate=LAPTOP_ACCEPTANCE),
+        warmup=WarmUp(steps=100, target_acceptance_rate=DIGITS_ACCEPTANCE),
         draws=300,
     )
 
@@ -164,8 +165,9 @@ def laptop() -> Scale:
         model=MLP(widths=(20,)),
         likelihood=Heteroscedastic(),
         sampler=HMC(step_size=0.005, max_num_steps=300),
+        warmup=WarmUp(steps=100),
     )
-    few = {"warmup": WarmUp(steps=20, target_acceptance_rate=LAPTOP_ACCEPTANCE), "draws": 40, "chains": 2, "test_points": 300}
+    few = {"warmup": WarmUp(steps=20), "draws": 40, "chains": 2, "test_points": 300}
     images = like(
         data=Data(name="mnist", num_train=200, size=16),
         model=ResNet(depth=8, width=4),
