@@ -67,7 +67,7 @@ def window_adaptation(
     Args:
         kernel: The kernel to tune.
         num_steps: Length of the warm-up, >= 1; below 20 steps only the step size is adapted, below 150 the metric has one window.
-            From 20 steps on the average of step sizes begins anew when trajectories have grown.
+            From 20 steps on the average of step sizes begins anew with every window, or at half of the steps if there are none.
         target_acceptance_rate: In (0, 1).
         metric: "diagonal" estimates the variance of every scalar; "layer" one variance for every array of the position, which
             suits networks: it needs few draws, and treats the hidden units alike, as their symmetry asks; "identity" leaves
