@@ -124,9 +124,9 @@ class Scale:
         return next(iter(self.worlds.values()))
 
 
-# What HMC aims at on digits, the optimum of Beskos et al. 2013. Chains end at 0.74 to 0.90, as an average of logarithms lies below
-# the step size that has it; those that aim at 0.8 end at 0.90 to 0.96, and take a third more leapfrog steps a draw. On diabetes with
-# its learned scale they need that margin: with steps a quarter longer one chain of four once rejected a third of its trajectories.
+# What HMC aims at on digits, the optimum of Beskos et al. 2013. Chains end at 0.74 to 0.90, as an average of logarithms lies
+# below the step size that has it; those that aim at 0.8 end at 0.90 to 0.96, and take a third more leapfrog steps a draw. On
+# diabetes with its learned scale they need that margin: with longer steps one chain of four rejected a third of its trajectories.
 DIGITS_ACCEPTANCE = 0.65
 
 # 10-8-2 on diabetes, 106 weights. Of 200 draws of a chain 90 are effective in function space, too few for a verdict of B1.
