@@ -215,7 +215,7 @@ def laptop_full() -> Scale:
         return uci.model_copy(update={"data": Data(name=f"uci_{name}"), "start": starts.get(name, uci.start)})
 
     worlds = {name: World(on(name), sgd, 4000, count) for name, count in splits.items()}
-    return Scale("laptop-full", "the paper's UCI network on published splits, two CPU cores, 90 minutes", worlds, SMALL)
+    return Scale("laptop-full", "the paper's UCI network on published splits, two CPU cores, an hour", worlds, SMALL)
 
 
 def paper() -> Scale:

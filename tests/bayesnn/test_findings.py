@@ -50,9 +50,9 @@ def test_claims_without_an_interval_of_their_own_have_their_verdicts():
 def test_the_page_on_uci_has_the_intervals_and_verdicts_of_its_sets():
     found = {one.claim: one for one in read_findings(SuiteFolder(FINDINGS / "izmailov2021-laptop-full"))}
     words = " ".join(page("uci").split())
-    verdicts = {"yacht": "supported", "concrete": "supported"} | dict.fromkeys(("boston", "energy", "naval"), "inconclusive")
+    verdicts = dict.fromkeys(("concrete", "energy", "naval"), "supported") | dict.fromkeys(("yacht", "boston"), "inconclusive")
     for name, verdict in verdicts.items():
         assert found[f"C1 {name}"].verdict == verdict
         assert found[f"F2 {name}"].verdict == "inconclusive"
-        for interval in INTERVAL.findall(found[f"C1 {name}"].note) if name != "naval" else ():
+        for interval in INTERVAL.findall(found[f"C1 {name}"].note):
             assert f"({interval})" in words
