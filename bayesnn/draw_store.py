@@ -69,6 +69,7 @@ class DrawStore:
 
     def __init__(self, path: Path):
         self.path = path
+        self._begun: list[Any] = []
 
     def create(
         self,
@@ -112,19 +113,28 @@ class DrawStore:
         (self.path / METADATA).write_text(json.dumps(root, indent=1))
 
     def write(self, start: int, draws: Draws, first_chain: int = 0) -> None:
-        """Write draws [chain, count, ...] at `start`, durably; several processes may write their own chains at the same time.
+        """Begin to write draws [chain, count, ...] at `start`; several processes may write their own chains at the same time.
 
-        The arrays must not be changed afterwards, since they are not copied.
+        They are on disk after `flush`, and what was begun before is so when this returns. The arrays must not be changed
+        afterwards, since they are not copied.
 
         Raises:
-            UsageError: The block that they begin in holds other draws, and is damaged.
+            UsageError: The block that they, or those begun before, begin in holds other draws, and is damaged.
         """
-        futures = []
+        self.flush()
         for name, x in draws.items():
             rows, columns = slice(first_chain, first_chain + x.shape[0]), slice(start, start + x.shape[1])
             place = self._open(name)[rows, columns]
-            futures.append(place.write(np.ascontiguousarray(x), can_reference_source_data_indefinitely=True))
-        for future in futures:
+            self._begun.append(place.write(np.ascontiguousarray(x), can_reference_source_data_indefinitely=True))
+
+    def flush(self) -> None:
+        """Wait until what was begun to be written is on disk, durably.
+
+        Raises:
+            UsageError: The block that it begins in holds other draws, and is damaged.
+        """
+        begun, self._begun = self._begun, []
+        for future in begun:
             _result(future)
 
     def read(self, name: str, num_draws: int) -> np.ndarray:
@@ -133,6 +143,7 @@ class DrawStore:
         Raises:
             UsageError: A block of them is damaged.
         """
+        self.flush()
         return np.asarray(_result(self._open(name)[:, :num_draws].read()))
 
     def check(self, num_draws: int) -> None:

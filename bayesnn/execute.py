@@ -243,6 +243,8 @@ class _Execution:
         own_chains = processes.own(self.run.chain)
         if own_chains.size:
             self.shard.draws.write(self.done.draws, draws, int(own_chains[0]) - self.shard.first_chain)
+        if self.config.stop != Stop():
+            self.shard.draws.flush()  # the first process reads them, to decide
         return next(iter(draws.values())).shape[1]
 
     def _decide(self) -> tuple[bool, bool]:

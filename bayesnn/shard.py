@@ -131,7 +131,7 @@ class Shard:
         return record.commit
 
     def commit(self, commit: Commit, run: Run) -> Commit:
-        """Make a commit, of which the draws are on disk already: the state of the chains, then the record.
+        """Make a commit: draws that are still on their way to the disk, the state of the chains, then the record.
 
         Each process writes the state of its own chains, the first one the record.
 
@@ -140,6 +140,7 @@ class Shard:
         """
         import samplers
 
+        self.draws.flush()
         (self.path / "checkpoints").mkdir(exist_ok=True)
         name = f"{commit.step:012d}"
         digest = samplers.save_run(self._checkpoint(name), run)

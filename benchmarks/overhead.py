@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +19,8 @@ from benchmarks.digits import NUM_CHAINS, NUM_LEAPFROG, STEP_SIZE, continuing, d
 from benchmarks.kernels import floor
 from benchmarks.timing import interleave, report, report_ratio, seconds
 
-STEPS = 50  # trajectories a repeat: a block of draws, which is written at once, of a run of 1,000
-GRADIENTS = STEPS * NUM_LEAPFROG
+STEPS = 50  # trajectories of a block of draws, which is written at once, of a run of 1,000
+BLOCKS = 4  # of a repeat, whose last one is waited for
 REPEATS = 7
 TEST_POINTS = 50
 
@@ -29,19 +31,22 @@ def bare(posterior: Any, positions: Any, chain_block: int, gradients: int) -> Ca
     return lambda: seconds(lambda: [loop(positions, posterior.batch) for _ in range(calls)]) / (calls * gradients)
 
 
-def sampled(run: Callable[..., samplers.Result], chain_block: int, **options: Any) -> Callable[[], float]:
-    """Return a case that times a leapfrog step of HMC."""
-    call = continuing(functools.partial(run, num_steps=STEPS, chain_block=chain_block, chunk_draws=STEPS, **options))
-    return lambda: seconds(lambda: call().run.state) / GRADIENTS
+def sampled(
+    run: Callable[..., samplers.Result], chain_block: int, done: Callable[[], None] = lambda: None, **options: Any
+) -> Callable[[], float]:
+    """Return a case that times a leapfrog step of HMC; `done` ends a repeat."""
+    blocks = functools.partial(run, num_steps=BLOCKS * STEPS, chunk_draws=STEPS, chunk_seconds=math.inf)
+    call = continuing(functools.partial(blocks, chain_block=chain_block, **options))
+    return lambda: seconds(lambda: (call().run.state, done())) / (BLOCKS * STEPS * NUM_LEAPFROG)
 
 
-def writer(posterior: Any, run: Callable[..., samplers.Result], folder: str) -> Callable[[samplers.Result], None]:
-    """Return what writes the draws of a chunk to disk as a run folder does."""
+def new_store(posterior: Any, run: Callable[..., samplers.Result], folder: str) -> DrawStore:
+    """Return a store for the draws of a repeat."""
     save = posterior.save(TEST_POINTS)
     draws = by_name(run(num_steps=1, save=save))
     store = DrawStore(Path(folder))
-    store.create(NUM_CHAINS, STEPS, STEPS, {name: (x.shape[2:], x.dtype) for name, x in draws.items()}, {}, {})
-    return lambda result: store.write(0, by_name(result))
+    store.create(NUM_CHAINS, BLOCKS * STEPS, STEPS, {name: (x.shape[2:], x.dtype) for name, x in draws.items()}, {}, {})
+    return store
 
 
 def main() -> None:
@@ -56,12 +61,14 @@ def main() -> None:
             cases[f"HMC, chain_block {block}"] = sampled(run, block, save=None)
             cases[f"gradients in a loop, chain_block {block}"] = bare(posterior, positions, block, NUM_LEAPFROG)
             cases[f"one call a gradient, chain_block {block}"] = bare(posterior, positions, block, 1)
+        store, begin = new_store(posterior, run, folder), itertools.cycle(range(0, BLOCKS * STEPS, STEPS))
         cases["HMC with its draws"] = sampled(
             run,
             1,
+            store.flush,
             save=posterior.save(TEST_POINTS),
             fold=samplers.moments(lambda position, arrays: position),
-            on_chunk=writer(posterior, run, folder),
+            on_chunk=lambda result: store.write(next(begin), by_name(result)),
         )
         figures = interleave(cases, REPEATS)
     report(f"HMC against its gradient: digits, MLP 64-50-10, {NUM_CHAINS} chains, {NUM_LEAPFROG} leapfrogs", figures, "us", 1e6)

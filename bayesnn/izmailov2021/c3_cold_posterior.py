@@ -3,7 +3,7 @@
 Run: HMC on (likelihood x prior)^(1/T) for temperatures below and above 1, with trajectories of pi * alpha * sqrt(T) / 2; the same
 with augmented data, which enters as a likelihood of its own: the mean of the log likelihood over the copies of an example. A
 gradient costs as many times more as there are copies, so these runs have so many times fewer draws, and 50 steps of warm-up, as
-many as the paper's.
+many as the paper's. Without augmentation T = 1 is the reference run, which may have more draws than the others.
 
 Compared: log density of the test targets at each temperature with that at T = 1, nats a point, on the same points; the intervals
 resample points and chains, and all hold together (Bonferroni). Which temperature is best is told with how often it wins when the
@@ -50,11 +50,11 @@ SOURCE = "Izmailov et al. 2021, section 7; Wenzel et al. 2020"
 
 def plan(scale: Scale) -> Hypothesis:
     """Return the hypothesis at a scale."""
-    reference = scale.main.posterior
+    reference, swept = scale.main.posterior, scale.main.swept()
     shorter = reference.warmup.model_copy(update={"steps": 50})
-    fewer = {"draws": reference.draws // COPIES[scale.augmentation], "warmup": shorter}
+    fewer = {"draws": swept.draws // COPIES[scale.augmentation], "warmup": shorter}
     augmented = scale.main.vary(likelihood=Augmented(augmentation=scale.augmentation), **fewer)
-    plain = {f"T={t:g}": Planned(tempered(scale.main.posterior, t)) for t in scale.temperatures}
+    plain = {f"T={t:g}": Planned(reference if t == 1 else tempered(swept, t)) for t in scale.temperatures}
     runs = plain | {f"augmented T={t:g}": Planned(tempered(augmented, t)) for t in scale.temperatures}
     claims = {
         "C3 plain": functools.partial(judge, temperatures=scale.temperatures),

@@ -2,7 +2,7 @@
 
 Run: HMC with the reference's prior at several scales, and with priors of other families at the same standard deviation. All
 have trajectories of pi * alpha / 2, alpha the standard deviation: the quarter period of a Gaussian prior, and a heuristic for the
-other families, whose potentials have no one period.
+other families, whose potentials have no one period. The reference run may have more draws than the others.
 
 Compared: log density of the test targets with that under the reference's prior, nats a point, on the same points; the
 intervals resample points and chains, and those of a sweep hold together (Bonferroni).
@@ -45,8 +45,8 @@ def plan(scale: Scale) -> Hypothesis:
     """Return the hypothesis at a scale."""
     world = scale.main
     scale_of = world.prior_scale
-    scales = {f"scale x {factor:g}": world.vary(prior=GaussianPrior(scale=factor * scale_of)) for factor in FACTORS}
-    families: dict[str, RunConfig] = {name: world.vary(prior=FamilyPrior(name=name, scale=scale_of)) for name in FAMILIES}
+    scales = {f"scale x {factor:g}": world.swept(prior=GaussianPrior(scale=factor * scale_of)) for factor in FACTORS}
+    families: dict[str, RunConfig] = {name: world.swept(prior=FamilyPrior(name=name, scale=scale_of)) for name in FAMILIES}
     configs: dict[str, RunConfig] = {REFERENCE: world.posterior, **scales, **families}
     runs = {name: Planned(config) for name, config in configs.items()}
     claims = {

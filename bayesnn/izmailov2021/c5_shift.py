@@ -51,7 +51,7 @@ def plan(scale: Scale) -> Hypothesis:
     configs = {
         "hmc": world.posterior,
         "sgd": world.optimised(scale.seeds),
-        "empcov": world.vary(prior=EmpiricalCovariancePrior(scale=world.prior_scale)),
+        "empcov": world.swept(prior=EmpiricalCovariancePrior(scale=world.prior_scale)),
     }
     measures = {"hmc": {**SHIFT, DIRECTIONS: {}}}
     runs = {

@@ -39,6 +39,7 @@ def test_blocks_are_read_as_they_were_written(tmp_path):
     store.write(0, draws(0, 4))
     store.write(4, draws(4, 6))
     store.write(6, draws(6, 7))  # into a block that is begun
+    store.flush()
     store.check(7)
     assert {name: store.read(name, 7).dtype for name in described} == {name: dtype for name, (_, dtype) in described.items()}
     for name, x in draws(0, 7).items():

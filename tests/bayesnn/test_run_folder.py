@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bayesnn.draw_store import DrawStore
 from bayesnn.errors import UsageError
 from bayesnn.load import load_run, read_tree
 from bayesnn.run_folder import RunFolder
-from bayesnn.shard import Record, write_atomically
+from bayesnn.shard import Commit, Record, Shard, write_atomically
 from diagnostics.standard import HEALTH
 from tests.bayesnn.conftest import interrupt_in
 
@@ -306,12 +305,37 @@ def test_readers_see_the_old_file_or_the_new_one(tmp_path):
     assert os.listdir(tmp_path) == ["record"]
 
 
-def test_a_flipped_bit_in_a_block_that_is_written_on_is_told(tmp_path):
-    store, x = DrawStore(tmp_path / "draws.zarr"), np.ones((2, 2, 3), np.float32)
+@pytest.fixture
+def damaged(tmp_path):
+    """Return a shard with two of eight draws, one bit of which is flipped, and two more draws."""
+    shard, draws = Shard(tmp_path / "0-2"), {"posterior/x": np.ones((2, 2, 3), np.float32)}
+    store = shard.draws
     store.create(2, 8, 4, {"posterior/x": ((3,), np.float32)}, {}, {})
-    store.write(0, {"posterior/x": x})
-    np.testing.assert_array_equal(store.read("posterior/x", 2), x)
-    flip(tmp_path / "draws.zarr/posterior/x/c/0/0/0")
-    for touch in (lambda: store.write(2, {"posterior/x": x}), lambda: store.read("posterior/x", 2)):
-        with pytest.raises(UsageError, match="the draw store is damaged: DATA_LOSS"):
-            touch()
+    store.write(0, draws)
+    np.testing.assert_array_equal(store.read("posterior/x", 2), draws["posterior/x"])
+    flip(store.path / "posterior/x/c/0/0/0")
+    return shard, draws
+
+
+def damage():
+    return pytest.raises(UsageError, match="the draw store is damaged: DATA_LOSS")
+
+
+def test_a_flipped_bit_in_a_block_that_is_written_on_is_told(damaged):
+    store, draws = damaged[0].draws, damaged[1]
+    store.write(2, draws)
+    with damage():
+        store.flush()
+    store.write(2, draws)
+    with damage():  # what was begun before
+        store.write(4, draws)
+    with damage():
+        store.read("posterior/x", 2)
+
+
+def test_no_commit_goes_before_its_draws(damaged):
+    shard, draws = damaged
+    shard.draws.write(2, draws)
+    with damage():
+        shard.commit(Commit(phase=1, step=4, draws=4), None)  # it does not come to the state
+    assert [file.name for file in shard.path.iterdir()] == ["draws.zarr"]
