@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import math
 import os
@@ -16,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,36 +87,43 @@ def server(
         case -> what the process says of it.
     """
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
-    pin = None
     if is_pinned:
         environment |= {"OMP_NUM_THREADS": "1"}
-        pin = functools.partial(os.sched_setaffinity, 0, {max(os.sched_getaffinity(0))})
     command = [str(python), "-W", "ignore", "-m", module, *arguments]
-    with (
-        tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(
-            command,
-            env=environment,
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            preexec_fn=pin,
-        ) as process,
-    ):
-        assert process.stdout is not None
-        answers = process.stdout
+    with tempfile.TemporaryFile("w+") as errors:
+        with _pinned() if is_pinned else contextlib.nullcontext():
+            process = subprocess.Popen(
+                command, env=environment, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
+            )
+        with process:
+            yield _asking(process, command, errors)
 
-        def measure(case: str) -> Any:
-            print(case, file=process.stdin, flush=True)
-            answer = answers.readline()
-            if not answer:
-                errors.seek(0)
-                raise RuntimeError(f"{' '.join(command)} failed on {case!r}:\n{errors.read()[-2000:]}")
-            return json.loads(answer)
 
-        yield measure
+@contextlib.contextmanager
+def _pinned() -> Iterator[None]:
+    """Keep this thread, and processes that it starts meanwhile, on one core: to pin a child itself takes a fork, and JAX none."""
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, cores)
+
+
+def _asking(process: subprocess.Popen[str], command: list[str], errors: IO[str]) -> Callable[[str], Any]:
+    """Return what asks a process for a case."""
+    assert process.stdout is not None
+    answers = process.stdout
+
+    def measure(case: str) -> Any:
+        print(case, file=process.stdin, flush=True)
+        answer = answers.readline()
+        if not answer:
+            errors.seek(0)
+            raise RuntimeError(f"{' '.join(command)} failed on {case!r}:\n{errors.read()[-2000:]}")
+        return json.loads(answer)
+
+    return measure
 
 
 def serve(measure: Callable[[str], Any]) -> None:

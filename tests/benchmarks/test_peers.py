@@ -6,6 +6,8 @@ import importlib
 import io
 import json
 import math
+import os
+import subprocess
 import sys
 import tempfile
 
@@ -62,8 +64,18 @@ def test_a_worker_answers_every_line_and_keeps_what_libraries_print_apart(
 
 
 def test_a_worker_that_fails_tells_why() -> None:
-    with timing.server("benchmarks.no_such_module") as measure, pytest.raises(RuntimeError, match="no_such_module"):
-        measure("case")
+    jax.devices()  # a process with JAX must not fork to pin another: its warning would fail this test
+    cores = os.sched_getaffinity(0)
+    with timing.server("benchmarks.no_such_module", is_pinned=True) as measure:
+        assert os.sched_getaffinity(0) == cores
+        with pytest.raises(RuntimeError, match="no_such_module"):
+            measure("case")
+
+
+def test_a_pinned_process_has_one_core() -> None:
+    with timing._pinned():
+        count = "import os; print(len(os.sched_getaffinity(0)))"
+        assert subprocess.run([sys.executable, "-c", count], capture_output=True).stdout.strip() == b"1"
 
 
 def test_a_missing_peer_is_skipped_with_the_way_to_install_it(capsys: pytest.CaptureFixture[str]) -> None:
