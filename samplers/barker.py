@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Target, Tempering
-from samplers.vectors import flattened
+from samplers.vectors import begun, flattened
 
 
 class BarkerTuning(NamedTuple):
@@ -52,7 +52,7 @@ def barker(
         tempering: Temperatures; default the posterior itself.
 
     Returns:
-        A kernel whose state is BlackJAX's HMCState and whose tuning is `BarkerTuning`.
+        A kernel whose state is BlackJAX's HMCState, its gradient a vector, and whose tuning is `BarkerTuning`.
 
     Raises:
         ValueError: A step size outside its range.
@@ -72,7 +72,7 @@ def barker(
 @functools.lru_cache(maxsize=64)  # the same functions for the same target, so that nothing recompiles
 def _functions(target: Target) -> tuple[Any, Any]:
     def init(key: Array, position: PyTree, batch: Batch, tuning: BarkerTuning) -> HMCState:
-        return blackjax_init(position, log_density(target, batch, tuning.tempering))
+        return begun(blackjax_init, position, log_density(target, batch, tuning.tempering))
 
     def step(key: Array, state: HMCState, batch: Batch, tuning: BarkerTuning, step: Int[Array, ""]) -> tuple[HMCState, Info]:
         size_key, sign_key, accept_key = jax.random.split(key, 3)

@@ -15,6 +15,7 @@ from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.trajectory import count_steps, leapfrog_transition
 from samplers.types import Batch, Info, Kernel, Proposal, Target, Tempering
+from samplers.vectors import begun
 
 
 class DynamicHMCTuning(NamedTuple):
@@ -61,7 +62,7 @@ def dynamic_hmc(
         divergence_threshold: Energy error, nats, above which a trajectory counts as divergent.
 
     Returns:
-        A kernel whose state is BlackJAX's HMCState and whose tuning is `DynamicHMCTuning`.
+        A kernel whose state is BlackJAX's HMCState, its gradient a vector, and whose tuning is `DynamicHMCTuning`.
 
     Raises:
         ValueError: A step size or trajectory length outside its range.
@@ -86,7 +87,7 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any, A
     move = leapfrog_transition(divergence_threshold)
 
     def init(key: Array, position: PyTree, batch: Batch, tuning: DynamicHMCTuning) -> HMCState:
-        return blackjax_init(position, log_density(target, batch, tuning.tempering))
+        return begun(blackjax_init, position, log_density(target, batch, tuning.tempering))
 
     def propose(
         key: Array, state: HMCState, batch: Batch, tuning: DynamicHMCTuning, step: Int[Array, ""]

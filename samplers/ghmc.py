@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from samplers.arguments import require_positive, require_share
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Target, Tempering, num_params
-from samplers.vectors import flattened
+from samplers.vectors import begun, flattened
 
 
 class GHMCTuning(NamedTuple):
@@ -57,7 +57,7 @@ def ghmc(
         divergence_threshold: Energy error, nats, above which a step counts as divergent.
 
     Returns:
-        A kernel whose state is BlackJAX's GHMCState and whose tuning is `GHMCTuning`.
+        A kernel whose state is BlackJAX's GHMCState, momentum and gradient vectors, and whose tuning is `GHMCTuning`.
 
     Raises:
         ValueError: A step size or refreshment outside its range.
@@ -82,9 +82,9 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
 
     def init(key: Array, position: PyTree, batch: Batch, tuning: GHMCTuning) -> blackjax_ghmc.GHMCState:
         state_key, momentum_key = jax.random.split(key)
-        state = blackjax_ghmc.init(position, log_density(target, batch, tuning.tempering), state_key)
+        state = begun(blackjax_ghmc.init, position, log_density(target, batch, tuning.tempering), state_key)
         metric = metrics.gaussian_euclidean(jnp.atleast_1d(tuning.inverse_mass_matrix))
-        return state._replace(momentum=metric.sample_momentum(momentum_key, position))
+        return state._replace(momentum=metric.sample_momentum(momentum_key, state.logdensity_grad))
 
     def step(
         key: Array, state: blackjax_ghmc.GHMCState, batch: Batch, tuning: GHMCTuning, step: Int[Array, ""]

@@ -14,6 +14,7 @@ from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.trajectory import count_steps, leapfrog_transition, spread
 from samplers.types import Batch, Info, Kernel, Proposal, Target, Tempering
+from samplers.vectors import begun
 
 
 class HMCTuning(NamedTuple):
@@ -66,7 +67,7 @@ def hmc(
         divergence_threshold: Energy error, nats, above which a trajectory counts as divergent.
 
     Returns:
-        A kernel whose state is BlackJAX's HMCState and whose tuning is `HMCTuning`.
+        A kernel whose state is BlackJAX's HMCState, its gradient a vector, and whose tuning is `HMCTuning`.
 
     Raises:
         ValueError: A step size, trajectory length or jitter outside its range.
@@ -94,7 +95,7 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any, A
     move = leapfrog_transition(divergence_threshold)
 
     def init(key: Array, position: PyTree, batch: Batch, tuning: HMCTuning) -> HMCState:
-        return blackjax_init(position, log_density(target, batch, tuning.tempering))
+        return begun(blackjax_init, position, log_density(target, batch, tuning.tempering))
 
     def propose(
         key: Array, state: HMCState, batch: Batch, tuning: HMCTuning, step: Int[Array, ""]

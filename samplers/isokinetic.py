@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, PyTree
+from jaxtyping import Array, Float, Key
 
 from samplers.targets import LogDensity
 from samplers.types import Position, num_params
@@ -23,15 +23,15 @@ class IsokineticState(NamedTuple):
 
     Attributes:
         position: Where it is.
-        direction: Where it goes, of length 1 in the coordinates position / sqrt(inverse mass).
+        direction: [d] where it goes, of length 1 in the coordinates position / sqrt(inverse mass).
         logdensity: At the position, nats.
-        logdensity_grad: Its gradient there.
+        logdensity_grad: [d] its gradient there.
     """
 
     position: Position
-    direction: PyTree
+    direction: Float[Array, " d"]
     logdensity: Float[Array, ""]
-    logdensity_grad: PyTree
+    logdensity_grad: Float[Array, " d"]
 
 
 def start(density: LogDensity, position: Position, key: Key[Array, ""]) -> IsokineticState:
@@ -42,9 +42,9 @@ def start(density: LogDensity, position: Position, key: Key[Array, ""]) -> Isoki
     """
     if num_params(position) < 2:
         raise ValueError("microcanonical dynamics needs two or more dimensions; sample one dimension with hmc")
-    logdensity, gradient = jax.value_and_grad(density)(position)
-    flat, unravel = ravel(position)
-    return IsokineticState(position, unravel(even_direction(key, flat)), logdensity, gradient)
+    vector, unravel = ravel(position)
+    logdensity, gradient = jax.value_and_grad(lambda x: density(unravel(x)))(vector)
+    return IsokineticState(position, even_direction(key, vector), logdensity, gradient)
 
 
 def even_direction(key: Key[Array, ""], like: Float[Array, " d"]) -> Float[Array, " d"]:

@@ -14,6 +14,7 @@ from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.trajectory import leapfrog_transition
 from samplers.types import Batch, Info, Kernel, Target, Tempering
+from samplers.vectors import begun
 
 
 class MALATuning(NamedTuple):
@@ -56,7 +57,7 @@ def mala(
         divergence_threshold: Energy error, nats, above which a step counts as divergent.
 
     Returns:
-        A kernel whose state is BlackJAX's HMCState and whose tuning is `MALATuning`.
+        A kernel whose state is BlackJAX's HMCState, its gradient a vector, and whose tuning is `MALATuning`.
 
     Raises:
         ValueError: A step size outside its range.
@@ -78,7 +79,7 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
     move = leapfrog_transition(divergence_threshold)
 
     def init(key: Array, position: PyTree, batch: Batch, tuning: MALATuning) -> HMCState:
-        return blackjax_init(position, log_density(target, batch, tuning.tempering))
+        return begun(blackjax_init, position, log_density(target, batch, tuning.tempering))
 
     def step(key: Array, state: HMCState, batch: Batch, tuning: MALATuning, step: Int[Array, ""]) -> tuple[HMCState, Info]:
         density = log_density(target, batch, tuning.tempering)

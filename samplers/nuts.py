@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Target, Tempering
-from samplers.vectors import flattened
+from samplers.vectors import begun, flattened
 
 
 class NUTSTuning(NamedTuple):
@@ -53,7 +53,7 @@ def nuts(
         divergence_threshold: Energy error, nats, above which a trajectory counts as divergent.
 
     Returns:
-        A kernel whose state is BlackJAX's HMCState and whose tuning is `NUTSTuning`.
+        A kernel whose state is BlackJAX's HMCState, its gradient a vector, and whose tuning is `NUTSTuning`.
 
     Raises:
         ValueError: A step size or number of doublings outside its range.
@@ -78,7 +78,7 @@ def _functions(target: Target, max_num_doublings: int, divergence_threshold: flo
     transition = blackjax_nuts.build_kernel(divergence_threshold=divergence_threshold)
 
     def init(key: Array, position: PyTree, batch: Batch, tuning: NUTSTuning) -> blackjax_hmc.HMCState:
-        return blackjax_hmc.init(position, log_density(target, batch, tuning.tempering))
+        return begun(blackjax_hmc.init, position, log_density(target, batch, tuning.tempering))
 
     def step(
         key: Array, state: blackjax_hmc.HMCState, batch: Batch, tuning: NUTSTuning, step: Int[Array, ""]

@@ -15,6 +15,7 @@ from samplers.arguments import require_accept_step
 from samplers.blocks import map_blocks
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Position, State, Target, Tempering, Tuning
+from samplers.vectors import ravel
 
 
 class Exchanges(NamedTuple):
@@ -79,9 +80,9 @@ class Parts(NamedTuple):
 
     position: Position
     log_prior: Float[Array, " K"]
-    prior_grad: Position
+    prior_grad: Float[Array, "K d"]
     log_likelihood: Float[Array, " K"]
-    likelihood_grad: Position
+    likelihood_grad: Float[Array, "K d"]
 
 
 def parallel_tempering(
@@ -107,7 +108,7 @@ def parallel_tempering(
     rung.
 
     Args:
-        kernel: An exact kernel of the target, whose tuning has `tempering` and whose state has `logdensity` and
+        kernel: An exact kernel of the target, whose tuning has `tempering` and whose state has `logdensity` and, as a vector,
             `logdensity_grad`: `hmc`, `nuts`, `mala`, `barker`, `ghmc`, `dynamic_hmc`, `adjusted_mclmc`.
         target: The kernel's target, whose log likelihood is finite wherever its prior is.
         betas: K >= 2 inverse likelihood temperatures, increasing, the last one 1; a first one of 0 is the prior, which the
@@ -168,15 +169,15 @@ def take_apart(target: Target, rungs: State, batch: Batch, tuning: Tuning) -> Pa
             temperature, likelihood_temperature = (x.astype(cached.dtype) for x in tempering)
             return (cached * temperature - prior) * likelihood_temperature
 
-        log_prior, prior_grad = jax.value_and_grad(target.log_prior)(rung.position, batch.constants)
+        log_prior, by_array = jax.value_and_grad(target.log_prior)(rung.position, batch.constants)
+        prior_grad = ravel(by_array)[0]
         log_likelihood = likelihood(rung.logdensity, log_prior)
-        likelihood_grad = jax.tree.map(likelihood, rung.logdensity_grad, prior_grad)
-        return Parts(rung.position, log_prior, prior_grad, log_likelihood, likelihood_grad)
+        return Parts(rung.position, log_prior, prior_grad, log_likelihood, likelihood(rung.logdensity_grad, prior_grad))
 
     def anew(rung: State) -> State:
         density = log_density(target, batch, Tempering.at())
-        logdensity, logdensity_grad = jax.value_and_grad(density)(rung.position)
-        return rung._replace(logdensity=logdensity, logdensity_grad=logdensity_grad)
+        logdensity, by_array = jax.value_and_grad(density)(rung.position)
+        return rung._replace(logdensity=logdensity, logdensity_grad=ravel(by_array)[0])
 
     hottest = jax.tree.map(lambda x: x[:1], rungs)
     hottest = map_blocks(lambda rung: one(anew(rung), Tempering.at()), 1, hottest)
@@ -190,7 +191,7 @@ def put_together(rungs: State, parts: Parts, tuning: Tuning) -> State:
         return rung._replace(
             position=parts.position,
             logdensity=tempering.combine(parts.log_prior, parts.log_likelihood),
-            logdensity_grad=jax.tree.map(tempering.combine, parts.prior_grad, parts.likelihood_grad),
+            logdensity_grad=tempering.combine(parts.prior_grad, parts.likelihood_grad),
         )
 
     # One by one, as the kernel steps: that keeps their bits the same on every mesh.
