@@ -40,6 +40,7 @@ def here(what: str, size: str) -> Callable[[], float]:
     import samplers
     from bayesnn.measure.localised import localise, save_loss
     from benchmarks.digits import continuing, digits_posterior
+    from samplers.vectors import normals
 
     widths, steps, *_ = SIZES[size]
     posterior = digits_posterior(widths)
@@ -52,15 +53,15 @@ def here(what: str, size: str) -> Callable[[], float]:
     run: Any = functools.partial(samplers.sample, jax.random.key(0), kernel, start, batch, num_steps=steps, thin=thin, save=save)
 
     @jax.jit
-    def normals(key: Any, position: Any) -> Any:
+    def deviates(key: Any, position: Any) -> Any:
         flat, _ = ravel_pytree(position)
 
         def add(step: Any, x: Any) -> Any:
-            return x + jax.random.normal(jax.random.fold_in(key, step), flat.shape)
+            return x + normals(jax.random.fold_in(key, step), flat)
 
         return jax.lax.fori_loop(0, steps, add, jnp.zeros_like(flat))
 
-    run = functools.partial(normals, jax.random.key(0), centre) if what == "normals alone" else continuing(run)
+    run = functools.partial(deviates, jax.random.key(0), centre) if what == "normals alone" else continuing(run)
     jax.block_until_ready(run())  # compiles
     return lambda: cpu_seconds(lambda: jax.block_until_ready(run())) / steps
 

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Target, Tempering
-from samplers.vectors import begun, flattened
+from samplers.vectors import begun, flattened, normals
 
 
 class BarkerTuning(NamedTuple):
@@ -79,7 +79,7 @@ def _functions(target: Target) -> tuple[Any, Any]:
         flat, density, unflatten = flattened(state, log_density(target, batch, tuning.tempering))
         x, _, gradient = flat
         scale = (tuning.step_size * jnp.sqrt(tuning.inverse_mass_matrix)).astype(x.dtype)
-        size = scale * jax.random.normal(size_key, x.shape, x.dtype)
+        size = scale * normals(size_key, x)
         is_kept = jax.random.uniform(sign_key, x.shape, x.dtype) < jax.nn.sigmoid(size * gradient)
         move = jnp.where(is_kept, size, -size)
         proposal = blackjax_init(x + move, density)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Key
 
 from samplers.targets import LogDensity
 from samplers.types import Position, num_params
-from samplers.vectors import ravel
+from samplers.vectors import normals, ravel
 
 # Of the minimal-norm second-order splitting: two gradients a step, and steps more than twice as long as leapfrog's for the same
 # error (Takaishi & de Forcrand 2006, hep-lat/0505020, eq. 20; Robnik et al. 2023, arXiv 2212.08549).
@@ -49,7 +49,7 @@ def start(density: LogDensity, position: Position, key: Key[Array, ""]) -> Isoki
 
 def even_direction(key: Key[Array, ""], like: Float[Array, " d"]) -> Float[Array, " d"]:
     """Return a direction drawn evenly from the unit sphere."""
-    return unit(jax.random.normal(key, like.shape, like.dtype))
+    return unit(normals(key, like))
 
 
 def turn(
@@ -57,7 +57,7 @@ def turn(
 ) -> Float[Array, " d"]:
     """Return the direction after a step's worth of noise, which makes it forget itself over the decoherence length."""
     noise = jnp.sqrt(jnp.expm1(2 * step_size / decoherence_length) / direction.size).astype(direction.dtype)
-    return unit(direction + noise * jax.random.normal(key, direction.shape, direction.dtype))
+    return unit(direction + noise * normals(key, direction))
 
 
 def move(

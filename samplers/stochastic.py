@@ -9,6 +9,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from samplers.schedules import Schedule
 from samplers.types import Info, Position, num_params
+from samplers.vectors import normals
 
 
 def scheduled(schedule: Schedule, step_size: Float[Array, ""], step: Int[Array, ""]) -> tuple[Float[Array, ""], Float[Array, ""]]:
@@ -24,7 +25,7 @@ def normal_like(key: Key[Array, ""], position: Position) -> Position:
     """
     leaves, treedef = jax.tree.flatten(position)
     keys = jax.random.split(key, len(leaves))
-    flat = [jax.random.normal(k, (x.size,), x.dtype) for k, x in zip(keys, leaves, strict=True)]
+    flat = [normals(k, x.ravel()) for k, x in zip(keys, leaves, strict=True)]
     leaves = [z.reshape(x.shape) for z, x in zip(jax.lax.optimization_barrier(flat), leaves, strict=True)]
     return jax.tree.unflatten(treedef, leaves)
 

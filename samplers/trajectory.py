@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, Key
 
 from samplers.targets import LogDensity
 from samplers.types import Info, Proposal, num_params
-from samplers.vectors import flattened
+from samplers.vectors import flattened, normals
 
 # A counter times 2^32 / golden ratio, overflow dropped, is an equidistributed sequence (Knuth, TAOCP 3, 6.4).
 GOLDEN = 2654435769
@@ -113,6 +113,6 @@ def _metric(inverse_mass_matrix: Float[Array, "..."]) -> metrics.Metric:
 
     energy.defvjp(lambda momentum: (energy(momentum), momentum), lambda p, change: (change * inverse_mass_matrix * p,))
     return metric._replace(
-        sample_momentum=lambda *args: jax.lax.optimization_barrier(metric.sample_momentum(*args)),
+        sample_momentum=lambda key, like: jax.lax.optimization_barrier(1 / jnp.sqrt(inverse_mass_matrix) * normals(key, like)),
         kinetic_energy=lambda momentum, position=None: energy(momentum),
     )

@@ -1,13 +1,17 @@
-"""A pytree as one vector: the order of `ravel_pytree`, its derivative, and no loop that joins leaves scalar by scalar."""
+"""A pytree as one vector: the order of `ravel_pytree`, its derivative, and no loop that joins leaves scalar by scalar.
+
+Normal deviates by blocks: as many as asked for, independent, and the same bits one by one and at once.
+"""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.flatten_util import ravel_pytree
 
-from samplers.vectors import ravel
+from samplers.vectors import BLOCK, normals, ravel
 
 TREE = {"bias": jnp.arange(3.0), "kernel": jnp.arange(3.0, 403.0).reshape(20, 20), "scale": jnp.float32(403.0)}
 
@@ -60,3 +64,32 @@ def test_leaves_are_joined_by_copies():
     assert has_fused_concatenation(gradient(ravel_pytree))
     assert not has_fused_concatenation(lambda tree: 2 * ravel(tree)[0])
     assert not has_fused_concatenation(gradient(ravel))
+
+
+def deviates(num, seed=0, dtype=jnp.float32):
+    return jax.jit(lambda key: normals(key, jnp.zeros(num, dtype)))(jax.random.key(seed))
+
+
+@pytest.mark.parametrize("num", [1, BLOCK, BLOCK + 1, 5 * BLOCK + 3])
+def test_normals_have_the_same_bits_on_every_platform(monkeypatch, num):
+    one_by_one = deviates(num)
+    assert one_by_one.shape == (num,)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *, cpu, default: default())
+    np.testing.assert_array_equal(deviates(num), one_by_one)
+    if num <= BLOCK:
+        np.testing.assert_array_equal(jax.random.normal(jax.random.key(0), (num,)), one_by_one)
+
+
+def test_normals_of_two_precisions():
+    with jax.enable_x64(True):
+        assert all(deviates(2 * BLOCK, dtype=dtype).dtype == dtype for dtype in (jnp.float32, jnp.float64))
+
+
+def test_blocks_are_independent_normal_deviates():
+    """A block drawn twice would have a correlation of 1; 5 standard errors of each statistic."""
+    blocks = 6
+    drawn, other = (np.asarray(deviates(blocks * BLOCK, seed), np.float64) for seed in (0, 1))
+    for power, moment, variance in ((1, 0, 1), (2, 1, 2), (4, 3, 96)):
+        assert abs((drawn**power).mean() - moment) < 5 * np.sqrt(variance / drawn.size)
+    correlations = np.corrcoef(np.concatenate([drawn.reshape(blocks, -1), other.reshape(blocks, -1)]))
+    assert np.abs(correlations - np.eye(2 * blocks)).max() < 5 / np.sqrt(BLOCK)
