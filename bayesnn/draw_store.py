@@ -135,6 +135,8 @@ class DrawStore:
         """
         begun, self._begun = self._begun, []
         for future in begun:
+            future.exception()  # waits: none is left on its way when the first error is raised
+        for future in begun:
             _result(future)
 
     def read(self, name: str, num_draws: int) -> np.ndarray:

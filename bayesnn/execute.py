@@ -129,7 +129,8 @@ def execute(folder: RunFolder, shard: Shard, problem: Problem, method: Method, r
         try:
             is_complete = execution.run_until(lambda run: interrupts.requested is not None)
         except BaseException:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, UsageError):
+                execution.done = shard.read_commit()  # what is in memory may be ahead of it
                 execution.write_status("failed")
             raise
         state = "complete" if is_complete else "interrupted"
@@ -228,7 +229,7 @@ class _Execution:
             length = min(self.block - self.done.draws % self.block, total - self.done.draws)
             self._sample(keep, steps=length * thin, thin=thin, save=self.save, chunk_draws=self.block)
             self._advance(meter, draws=self._write(waiting.take()))
-            is_stopped, is_due = self._decide()  # once all draws are written
+            is_stopped, is_due = self._decide()  # once all draws that it may read are written
             has_enough = self._has_enough()
             is_last = self.done.draws >= total or has_enough
             self.done = self.done.model_copy(update={"is_complete": is_last})

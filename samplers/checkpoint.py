@@ -102,7 +102,7 @@ def load_run(path: Path, like: Run, digest: str | None = None) -> Run:
     if found != wanted:
         names = sorted(n for n in wanted.keys() | found.keys() if wanted.get(n) != found.get(n))
         differing = "; ".join(f"{n} is {found.get(n)} on disk, {wanted.get(n)} expected" for n in names[:3])
-        raise CheckpointError(f"the checkpoint at {path} is of another run: {differing}")
+        raise CheckpointError(f"the checkpoint at {path} is of another run, or of another version: {differing}")
     restored = [_typed(jnp.asarray(leaves[name]), leaf) for name, leaf in _named_leaves(like)]
     return jax.tree.unflatten(jax.tree.structure(like), restored)
 

@@ -214,8 +214,11 @@ def _functions(kernel_init: Any, kernel_step: Any, target: Target, rung_block: i
             return kernel_init(jax.random.fold_in(key, rung), position, batch, own)
 
         rungs = map_blocks(start, rung_block, jnp.arange(num_rungs), tuning)
-        if not (hasattr(rungs, "logdensity") and hasattr(rungs, "logdensity_grad")):
-            raise TypeError(f"a state with `logdensity` and `logdensity_grad` is needed, got {type(rungs).__name__}")
+        gradient = getattr(rungs, "logdensity_grad", None)
+        if not (hasattr(rungs, "logdensity") and isinstance(gradient, jax.Array) and gradient.ndim == 2):
+            raise TypeError(
+                f"a state with `logdensity` and, as a vector, `logdensity_grad` is needed, got {type(rungs).__name__}"
+            )
         log_likelihood = take_apart(target, rungs, batch, tuning).log_likelihood
         exchanges = Exchanges.none(num_rungs, log_likelihood.dtype)
         return LadderState(position, rungs, log_likelihood, jnp.ones_like(log_likelihood), exchanges)

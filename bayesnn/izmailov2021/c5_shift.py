@@ -9,9 +9,10 @@ inputs, where a loss has other causes than shift.
 
 Decides: *null* is supported if HMC's weights along input directions without training data have the prior's spread; *shift* is
 supported if HMC loses to SGD at intensity 5, and contradicted if it gains; *mechanism* is supported if the EmpCov prior gains
-over the independent one at intensity 5, and contradicted if it loses. Both are inconclusive where chains of HMC are shown to
-disagree in function space, and chains that are too short to tell may contradict *shift*, but not support it: fewer draws of a
-posterior predict worse than more of them do. *null* is about directions in which no draw depends on the data.
+over the independent one at intensity 5, and contradicted if it loses; it may have fewer draws. Both are inconclusive where
+chains of HMC are shown to disagree in function space, and chains that are too short to tell may contradict *shift*, but not
+support it: fewer draws of a posterior predict worse than more of them do. *null* is about directions in which no draw depends on
+the data.
 
 References:
     Izmailov et al. 2021, section 8; Izmailov et al. 2021b, arXiv 2106.11905.

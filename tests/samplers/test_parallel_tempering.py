@@ -244,6 +244,9 @@ def test_refuses_kernels_without_tempering_or_cache():
     no_cache = parallel_tempering(sgld(MODES, step_size=1e-3), MODES, BETAS)
     with pytest.raises(TypeError, match="logdensity"):
         sample(jax.random.key(0), no_cache, START, BATCH, num_steps=1)
+    by_array = HMC._replace(init=lambda *args: HMC.init(*args)._replace(logdensity_grad={"x": jnp.zeros(DIMENSION)}))
+    with pytest.raises(TypeError, match="as a vector, `logdensity_grad`"):
+        sample(jax.random.key(0), parallel_tempering(by_array, MODES, BETAS), START, BATCH, num_steps=1)
     with pytest.raises(ValueError, match="a kernel with decoherence_length has no accept step, and one is needed here"):
         parallel_tempering(mclmc(MODES, step_size=0.5, decoherence_length=2.0), MODES, BETAS)
     with pytest.raises(ValueError, match="divide"):
