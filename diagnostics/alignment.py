@@ -141,12 +141,13 @@ class _Moved(NamedTuple):
 
 def _descend(moved: _Moved, architecture: Architecture, reference: Arrays) -> tuple[_Moved, list[np.ndarray]]:
     """Sweep over the groups until no row gains; also return the squared distances before, and after each sweep."""
+    is_exact = len(architecture) == 1 and not architecture[0].recurrent  # matched from anywhere, in one sweep
     size = _squared_distance(moved.weights, dict.fromkeys(reference, np.zeros(())))
     least_gain = GAIN * (size + sum(float(np.square(array, dtype=float).sum()) for array in reference.values()))
     distances = [_squared_distance(moved.weights, reference)]
-    # A single group is matched exactly from anywhere. For more, what units feed is in disorder until the next group is matched:
-    # planted copies of a 5-8-7-3 network with noise of 0.05 were found for 33 draws of 60 without this start, for 60 with it.
-    if len(architecture) > 1 or architecture[0].recurrent:
+    # What units feed is in disorder until the next group is matched: planted copies of a 5-8-7-3 network with noise of 0.05 were
+    # found for 33 draws of 60 without this start, for 60 with it.
+    if not is_exact:
         start = moved
         for group in architecture:
             fed_by_others = tuple(part for part in group.incoming if part[0] not in group.recurrent)
@@ -159,7 +160,7 @@ def _descend(moved: _Moved, architecture: Architecture, reference: Arrays) -> tu
             moved, num_moved = _match(moved, group, group.owned, reference, least_gain)
             num_gained += num_moved
         distances.append(_squared_distance(moved.weights, reference))
-        if not num_gained:
+        if is_exact or not num_gained:
             return moved, distances
 
 

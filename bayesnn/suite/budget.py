@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,7 +20,7 @@ from bayesnn.notation import number
 from bayesnn.plan import Known, gradient_key, gradients_of_run, problem_key
 from bayesnn.problem import Problem
 from bayesnn.progress import duration
-from bayesnn.suite.suite import Suite
+from bayesnn.suite.suite import Planned, Suite
 
 # What a run takes besides its gradients, measured in a suite at scale laptop on two cores with a cold compilation cache: to be
 # built, to commit its draws and to write its report; and the first run of a compiled program some seconds more, and so many times
@@ -62,34 +62,34 @@ class Budget(NamedTuple):
     seconds: dict[str, float]
 
 
-def make_budget(suite: Suite) -> Budget:
-    """Estimate what every run of a suite costs on this machine.
+def make_budget(planned: Mapping[str, Planned]) -> Budget:
+    """Estimate what runs of a suite, by the names of their folders, cost on this machine.
 
     Runs whose data or network cannot be built cost nothing: they will be reported as failed.
     """
     known, timed = Known(), dict[str, Timed]()
-    costs = each_once(suite, lambda config: _cost(config, known, timed))
+    costs = each_once(planned, lambda config: _cost(config, known, timed))
     seconds: dict[str, float] = {}
     programs: set[tuple[object, ...]] = set()
-    for name, planned in suite.planned().items():
-        cost, program = costs[name], _program(planned.config)
+    for name, one in planned.items():
+        cost, program = costs[name], _program(one.config)
         is_first = program not in programs
         programs.add(program)
         begun = RUN_SECONDS + is_first * (PROGRAM_SECONDS + COMPILATIONS * cost.compilation) if cost.gradients else 0.0
-        seconds[name] = cost.sampling + planned.measure_seconds + begun
+        seconds[name] = cost.sampling + one.measure_seconds + begun
     return Budget({name: cost.gradients for name, cost in costs.items()}, seconds)
 
 
-def each_once[T](suite: Suite, cost: Callable[[RunConfig], T]) -> dict[str, T]:
+def each_once[T](planned: Mapping[str, Planned], cost: Callable[[RunConfig], T]) -> dict[str, T]:
     """Return a cost of every run by name, computed once for runs that differ in split and seed alone.
 
     Runs on the same problem come one after the other, as `bayesnn.plan.Known` asks.
     """
     alike: dict[str, RunConfig] = {}
     keys: dict[str, str] = {}
-    for name, planned in suite.planned().items():
-        data = planned.config.data.model_copy(update={"split": 0})
-        config = planned.config.model_copy(update={"data": data, "seed": 0})
+    for name, one in planned.items():
+        data = one.config.data.model_copy(update={"split": 0})
+        config = one.config.model_copy(update={"data": data, "seed": 0})
         keys[name] = problem_key(config) + config.model_dump_json()
         alike[keys[name]] = config
     costs = {key: cost(alike[key]) for key in sorted(alike)}
@@ -155,14 +155,14 @@ def _time_gradient(problem: Problem) -> Timed:
 
 
 def print_budget(console: Console, suite: Suite, budget: Budget) -> None:
-    """Print what each hypothesis needs; a run that several share is counted with the first."""
+    """Print what each hypothesis still needs; a run that several share is counted with the first."""
     table = Table(box=None, pad_edge=False, title=f"{suite.name}, {suite.scale}: {suite.description}", title_justify="left")
     table.add_column("hypothesis")
     for column in ("new runs", "gradients", "about"):
         table.add_column(column, justify="right")
     counted: set[str] = set()
     for hypothesis in suite.hypotheses:
-        names = set(suite.folder_names(hypothesis).values()) - counted
+        names = budget.seconds.keys() & set(suite.folder_names(hypothesis).values()) - counted
         counted |= names
         gradients = sum(budget.gradients[name] for name in names)
         cost = f"{gradients:,.0f}" if math.isfinite(gradients) else "the sampler decides"

@@ -49,7 +49,7 @@ def audit_suite(
     """
     prepare()
     from bayesnn.suite.budget import make_budget, print_budget
-    from bayesnn.suite.execute import execute_suite
+    from bayesnn.suite.execute import execute_suite, lacking
     from bayesnn.suite.judge import judge_suite
     from bayesnn.suite.markdown import write_markdown
     from bayesnn.suite.pages import write_run_pages
@@ -61,11 +61,13 @@ def audit_suite(
     if only_rehearse:
         failures = rehearse_suite(suite, out)
         return INTERRUPTED if failures is None else 1 if failures else 0
-    budget = make_budget(suite)
-    print_budget(out, suite, budget)
+    folder = SuiteFolder(suites / f"{name}-{scale}")
+    wanted = suite.planned() if only_plan else lacking(suite, folder)
+    budget = make_budget(wanted)
+    if wanted:
+        print_budget(out, suite, budget)
     if only_plan:
         return 0
-    folder = SuiteFolder(suites / f"{name}-{scale}")
     if not execute_suite(suite, folder, budget, out):
         out.print("Interrupted; the same command goes on from here.")
         return INTERRUPTED
@@ -113,7 +115,7 @@ def plan_suite(name: str, scale: str, hardware: str, devices: int, efficiency: f
         except UsageError as error:
             return str(error)
 
-    plans, total = each_once(suite, plan_of), 0.0
+    plans, total = each_once(suite.planned(), plan_of), 0.0
     out = console()
     for folder, plan in plans.items():
         name = folder.rpartition("-")[0]

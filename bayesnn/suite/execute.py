@@ -28,7 +28,7 @@ def execute_suite(suite: Suite, folder: SuiteFolder, budget: Budget, console: Co
     Args:
         suite: What to run.
         folder: Where; what is complete there is not run again.
-        budget: What each run is expected to cost, for the time that is left.
+        budget: What each run that is lacking is expected to cost, for the time that is left.
         console: Where progress goes.
 
     Returns:
@@ -36,7 +36,7 @@ def execute_suite(suite: Suite, folder: SuiteFolder, budget: Budget, console: Co
     """
     folder.begin(suite)
     planned, why_absent = suite.planned(), functools.cache(absent_data)
-    waiting = [name for name, one in planned.items() if not _is_complete(folder, name, one)]
+    waiting = list(lacking(suite, folder))
     done = len(planned) - len(waiting)
     if done:
         console.print(f"{done} of {len(planned)} runs are complete already")
@@ -55,8 +55,10 @@ def execute_suite(suite: Suite, folder: SuiteFolder, budget: Budget, console: Co
     return True
 
 
-def _is_complete(folder: SuiteFolder, name: str, planned: Planned) -> bool:
-    return name not in folder.failures and folder.is_complete(name, planned)
+def lacking(suite: Suite, folder: SuiteFolder) -> dict[str, Planned]:
+    """Return the runs that are not complete, all their measures made, by the names of their folders."""
+    failures, planned = folder.failures, suite.planned()
+    return {name: one for name, one in planned.items() if name in failures or not folder.is_complete(name, one)}
 
 
 def _complete(folder: SuiteFolder, name: str, planned: Planned, console: Console) -> bool:

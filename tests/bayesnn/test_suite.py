@@ -25,7 +25,7 @@ from bayesnn.report.pictures import Drawing, Shown
 from bayesnn.run_folder import RunFolder
 from bayesnn.suite import execute, pages
 from bayesnn.suite.budget import PROGRAM_SECONDS, RUN_SECONDS, Budget, each_once, make_budget, print_budget
-from bayesnn.suite.execute import execute_suite
+from bayesnn.suite.execute import execute_suite, lacking
 from bayesnn.suite.judge import judge_suite, read_exhibits, read_findings
 from bayesnn.suite.pages import run_lines, write_run_pages
 from bayesnn.suite.report import show, write_suite_report
@@ -77,7 +77,7 @@ def quiet() -> Console:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder, suite, console = SuiteFolder(tmp_path_factory.mktemp("suite")), small_suite(), quiet()
-    budget = make_budget(suite)
+    budget = make_budget(suite.planned())
     print_budget(console, suite, budget)
     assert execute_suite(suite, folder, budget, console)
     return suite, folder, console
@@ -105,7 +105,7 @@ def test_runs_that_differ_in_split_and_seed_cost_once_and_those_on_one_problem_f
     changes = ({}, {"prior": GaussianPrior(scale=0.5)}, {"seed": 3}, {"data": Data(name="wine", split=2)}, {"sampler": NUTS()})
     asked = []
     suite = of_runs([WINE.model_copy(update=change) for change in changes])
-    costs = each_once(suite, lambda config: asked.append(config) or config.sampler.kind)
+    costs = each_once(suite.planned(), lambda config: asked.append(config) or config.sampler.kind)
     assert list(costs.values()) == ["hmc", "hmc", "hmc", "hmc", "nuts"]
     assert list(costs) == list(suite.planned())
     problems = [problem_key(config) for config in asked]
@@ -115,7 +115,7 @@ def test_runs_that_differ_in_split_and_seed_cost_once_and_those_on_one_problem_f
 def test_chains_that_are_more_than_devices_wait_for_their_turn():
     devices = len(jax.devices())
     chains = (1, devices, devices + 1, 2 * devices)
-    budget = make_budget(of_runs([WINE.model_copy(update={"chains": count}) for count in chains]))
+    budget = make_budget(of_runs([WINE.model_copy(update={"chains": count}) for count in chains]).planned())
     one, *others = budget.seconds.values()  # each a program of its own
     assert others == pytest.approx([one, others[2], others[2]])
     assert others[2] > one
@@ -130,7 +130,7 @@ def test_a_budget_that_nobody_has_is_told_in_years():
 
 def test_a_program_is_compiled_once():
     changes = ({}, {"seed": 1}, {"temperature": 0.5, "prior": GaussianPrior(scale=0.5)}, {"prior": FamilyPrior(name="laplace")})
-    first, *alike, other = make_budget(of_runs([WINE.model_copy(update=change) for change in changes])).seconds.values()
+    first, *alike, other = make_budget(of_runs([WINE.model_copy(update=change) for change in changes]).planned()).seconds.values()
     assert all(seconds < first - PROGRAM_SECONDS for seconds in alike)
     assert other > RUN_SECONDS + PROGRAM_SECONDS
 
@@ -139,7 +139,7 @@ def test_data_are_looked_for_once(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(execute, "absent_data", lambda data: asked.append(data) or "nobody has them")
     suite, folder = of_runs([WINE, MAP, ABSENT]), SuiteFolder(tmp_path)
-    assert execute_suite(suite, folder, make_budget(suite), quiet())
+    assert execute_suite(suite, folder, make_budget(suite.planned()), quiet())
     assert [data.name for data in asked] == ["wine", "no_such_data"]
     assert len(folder.failures) == 3
 
@@ -248,7 +248,11 @@ def test_what_is_complete_is_not_run_again(finished):
     names = [name for name in suite.planned() if name not in folder.failures]
     before = [RunFolder.open(folder.run_path(name)).manifest["launches"] for name in names]
     console = quiet()
-    assert execute_suite(suite, folder, make_budget(suite), console)
+    budget = make_budget(lacking(suite, folder))
+    assert budget.seconds.keys() == set(suite.planned()) - set(names)
+    print_budget(console, suite, budget)
+    assert [line.split()[2] for line in console.file.getvalue().splitlines() if line.startswith("in all")] == ["2"]
+    assert execute_suite(suite, folder, budget, console)
     assert "2 of 4 runs are complete already" in console.file.getvalue()
     assert [RunFolder.open(folder.run_path(name)).manifest["launches"] for name in names] == before
 
@@ -259,12 +263,12 @@ def test_an_interrupted_suite_goes_on(tmp_path, monkeypatch):
 
     suite, folder = small_suite(), SuiteFolder(tmp_path)
     monkeypatch.setattr(launch, "sample_into", lambda *_: "interrupted")
-    assert not execute_suite(suite, folder, make_budget(suite), quiet())
+    assert not execute_suite(suite, folder, make_budget(suite.planned()), quiet())
     assert not folder.failures
     monkeypatch.undo()
     asked = []
     monkeypatch.setattr(execute, "make_room", lambda: asked.append(True))
-    assert execute_suite(suite, folder, make_budget(suite), quiet())
+    assert execute_suite(suite, folder, make_budget(suite.planned()), quiet())
     assert len(folder.failures) == 2
     assert len(asked) == 3  # room for what the next run compiles, after every run that could begin
 
@@ -276,7 +280,7 @@ def test_a_failed_measure_leaves_its_run_to_the_others(tmp_path):
     claims = {"better": judge, "shift": lambda trees: trees["hmc"]["shift"]}
     suite = Suite("s", "t", "d", (Hypothesis("H1", "t", "s", "p", measured, claims),))
     folder = SuiteFolder(tmp_path)
-    assert execute_suite(suite, folder, make_budget(suite), quiet())
+    assert execute_suite(suite, folder, make_budget(suite.planned()), quiet())
     better, shift = judge_suite(suite, folder)[0].judgements
     assert better.finding.note == "A note."
     assert shift.finding.verdict == "inconclusive"
