@@ -1,10 +1,14 @@
-"""What a second device is worth: HMC of four chains with 2 devices on 2 cores, and with 1 device on 1 core."""
+"""What a second device is worth: HMC of four chains with 2 devices on 2 cores, and with 1 device on 1 core.
+
+The limit is what two processes that know nothing of each other get out of the cores, one on each.
+"""
 
 from __future__ import annotations
 
 import functools
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from benchmarks.timing import interleave, report, report_ratio, serve, server
 
@@ -40,14 +44,26 @@ def hmc() -> Callable[[str], float]:
     return lambda size: case(size)()
 
 
+def at_once(*processes: Callable[[str], float]) -> Callable[[str], float]:
+    """Return what measures the time for the work of one process, where all work at the same time."""
+
+    def measure(size: str) -> float:
+        with ThreadPoolExecutor(len(processes)) as pool:
+            return max(pool.map(lambda process: process(size), processes)) / len(processes)
+
+    return measure
+
+
 def main() -> None:
-    """Print both times and their ratio."""
-    with server(__spec__.name, "serve", devices=1, is_pinned=True) as one, server(__spec__.name, "serve", devices=2) as two:
+    """Print the times and their ratios."""
+    start = functools.partial(server, __spec__.name, "serve")
+    with start(core=0) as one, start(core=1) as other, start(devices=2) as two:
+        measures = {"1 device on 1 core": one, "2 devices on 2 cores": two, "2 processes on 2 cores": at_once(one, other)}
         for size in WIDTHS:
-            cases = {"1 device on 1 core": functools.partial(one, size), "2 devices on 2 cores": functools.partial(two, size)}
-            figures = interleave(cases, REPEATS)
+            figures = interleave({name: functools.partial(measure, size) for name, measure in measures.items()}, REPEATS)
             report(f"HMC of 4 chains by devices: digits, {size} parameters, a leapfrog step of all", figures, "us", 1e6)
             report_ratio("1 device / 2 devices", figures, "1 device on 1 core", "2 devices on 2 cores", ">= 1.8")
+            report_ratio("1 device / 2 processes", figures, "1 device on 1 core", "2 processes on 2 cores", "the limit")
 
 
 if __name__ == "__main__":

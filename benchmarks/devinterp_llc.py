@@ -126,8 +126,8 @@ def main() -> None:
         return
     with (
         tempfile.TemporaryDirectory() as folder,
-        server(__spec__.name, "here", is_pinned=True) as ours,
-        server(__spec__.name, "devinterp", hand_over(folder), is_pinned=True, python=python) as theirs,
+        server(__spec__.name, "here", core=0) as ours,
+        server(__spec__.name, "devinterp", hand_over(folder), core=0, python=python) as theirs,
     ):
         for size, (*_, bar) in SIZES.items():
             cases = {f"here, {what}": functools.partial(ours, f"{what}; {size}") for what in OURS}

@@ -89,7 +89,7 @@ def measure(case: str) -> float:
 def main() -> None:
     """Print the microseconds of a gradient in both layouts, and their ratio, by shape."""
     print("\nGradients of fully connected networks, one core, microseconds")
-    with server(__spec__.name, is_pinned=True) as ask:
+    with server(__spec__.name, core=0) as ask:
         for shape, (examples, features, widths) in enumerate(SHAPES):
             cases = {name: functools.partial(ask, json.dumps([name, shape])) for name in (UNITS, ROWS)}
             figures = interleave(cases, REPEATS)

@@ -72,7 +72,7 @@ def worker(module: str, case: str, devices: int) -> Callable[[], float]:
 
 @contextlib.contextmanager
 def server(
-    module: str, *arguments: str, devices: int = 1, is_pinned: bool = False, python: str | Path = sys.executable
+    module: str, *arguments: str, devices: int = 1, core: int | None = None, python: str | Path = sys.executable
 ) -> Iterator[Callable[[str], Any]]:
     """Start a process that measures cases one by one, as they are asked for, and keeps what it compiled.
 
@@ -80,18 +80,18 @@ def server(
         module: Calls `serve` when run.
         *arguments: Of its command line.
         devices: CPU devices of JAX.
-        is_pinned: Give it one core alone, the same for all.
+        core: Give it one core alone: the place of that among those of this process.
         python: Interpreter, of another environment where a peer needs one.
 
     Yields:
         case -> what the process says of it.
     """
     environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
-    if is_pinned:
+    if core is not None:
         environment |= {"OMP_NUM_THREADS": "1"}
     command = [str(python), "-W", "ignore", "-m", module, *arguments]
     with tempfile.TemporaryFile("w+") as errors:
-        with _pinned() if is_pinned else contextlib.nullcontext():
+        with contextlib.nullcontext() if core is None else _pinned(core):
             process = subprocess.Popen(
                 command, env=environment, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
             )
@@ -100,10 +100,10 @@ def server(
 
 
 @contextlib.contextmanager
-def _pinned() -> Iterator[None]:
+def _pinned(core: int) -> Iterator[None]:
     """Keep this thread, and processes that it starts meanwhile, on one core: to pin a child itself takes a fork, and JAX none."""
     cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(cores)})
+    os.sched_setaffinity(0, {sorted(cores)[core]})
     try:
         yield
     finally:

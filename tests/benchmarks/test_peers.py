@@ -66,14 +66,14 @@ def test_a_worker_answers_every_line_and_keeps_what_libraries_print_apart(
 def test_a_worker_that_fails_tells_why() -> None:
     jax.devices()  # a process with JAX must not fork to pin another: its warning would fail this test
     cores = os.sched_getaffinity(0)
-    with timing.server("benchmarks.no_such_module", is_pinned=True) as measure:
+    with timing.server("benchmarks.no_such_module", core=0) as measure:
         assert os.sched_getaffinity(0) == cores
         with pytest.raises(RuntimeError, match="no_such_module"):
             measure("case")
 
 
 def test_a_pinned_process_has_one_core() -> None:
-    with timing._pinned():
+    with timing._pinned(0):
         count = "import os; print(len(os.sched_getaffinity(0)))"
         assert subprocess.run([sys.executable, "-c", count], capture_output=True).stdout.strip() == b"1"
 
@@ -95,6 +95,6 @@ def test_peers_on_pytorch_run_where_they_are_installed(module: str, case: str) -
         pytest.skip("no environment .venv-torch (requirements/README.md)")
     with (
         tempfile.TemporaryDirectory() as folder,
-        timing.server(f"benchmarks.{module}", "there", hand_over(folder), is_pinned=True, python=python) as measure,
+        timing.server(f"benchmarks.{module}", "there", hand_over(folder), core=0, python=python) as measure,
     ):
         assert 0 < measure(case) < 1  # seconds a step: milliseconds, on any machine
