@@ -18,7 +18,7 @@ from samplers.loop import KEEP_POSITION, SamplingError, sample, start
 from samplers.mala import mala
 from samplers.mclmc import mclmc
 from samplers.mclmc_adaptation import mclmc_adaptation
-from samplers.mesh import lift, make_mesh, place_arrays, place_batch, read_batch
+from samplers.mesh import compiler_options, lift, make_mesh, place_arrays, place_batch, read_batch
 from samplers.minibatch import minibatch
 from samplers.nested_sampling import NestedState, nested_sampling
 from samplers.nuts import nuts
@@ -84,6 +84,7 @@ __all__ = [
     "barker",
     "batch_means",
     "centred",
+    "compiler_options",
     "constant",
     "control_from_start",
     "control_variates",

@@ -191,6 +191,8 @@ def start(
     tuning = sampler.initial_tuning if tuning is None else tuning
     chain = jnp.arange(first_chain, first_chain + num_chains, dtype=jnp.int32)
     program = _start_program(sampler.init, layout, meshes.tuning_spec(tuning))
+    if isinstance(chain, jax.core.Tracer):
+        program = program.__wrapped__  # within a program that has options of its own
     arguments = (key, chain, positions, batch, tuning)
     specs = (meshes.EVERYWHERE, meshes.BY_CHAIN, meshes.BY_CHAIN, meshes.batch_spec(), meshes.tuning_spec(tuning))
     state = program(*(arguments if layout.is_local else layout.place(arguments, specs)))
@@ -202,13 +204,13 @@ def _start_fold(fold: Fold | None, positions: Position) -> PyTree:
 
 
 @functools.lru_cache(maxsize=32)
-def _start_program(init: Any, layout: Layout, tuning_spec: Any) -> Callable[..., State]:
+def _start_program(init: Any, layout: Layout, tuning_spec: Any) -> Any:
     """Compile the start: states from positions."""
     by_chain = meshes.BY_CHAIN
     on_chains = functools.partial(init, layout.chains)
     on_mesh = meshes.over_mesh(on_chains, layout.mesh, (by_chain, by_chain, meshes.batch_spec(), tuning_spec), by_chain)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=meshes.compiler_options())
     def program(key: Any, chain: Any, positions: Any, batch: Batch, tuning: Any) -> State:
         keys = jax.vmap(lambda c: jax.random.fold_in(jax.random.fold_in(key, c), NO_STEP))(chain)
         own = layout.pad(tuning) if tuning_spec == by_chain else tuning
@@ -264,7 +266,9 @@ def _chunk_program(
     # Each process takes the draws of its own chains; one alone takes them all, wherever they lie.
     of_draws = None if layout.is_local else layout.sharding(by_chain)
 
-    @functools.partial(jax.jit, out_shardings=(jax.tree.map(layout.sharding, run_spec), of_draws, of_draws))
+    results = (jax.tree.map(layout.sharding, run_spec), of_draws, of_draws)
+
+    @functools.partial(jax.jit, out_shardings=results, compiler_options=meshes.compiler_options())
     def chunk(run: Run, num_draws: Any, batch: Batch, save_arrays: Any, fold_arrays: Any) -> tuple[Run, PyTree, Info]:
         def on_chains(resize: Callable[[PyTree], PyTree], run: Run) -> Run:
             own = resize(run.tuning) if tuning_spec == by_chain else run.tuning

@@ -42,6 +42,24 @@ def make_mesh(num_chains: int, *, data: int = 1, devices: Sequence[jax.Device] |
     return Mesh(grid, (CHAIN_AXIS, DATA_AXIS), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
+@functools.cache
+def compiler_options() -> dict[str, str] | None:
+    """Return XLA's options for programs that move chains: by them, sums over examples have the same bits on any mesh.
+
+    On a CPU, XLA leaves a long sum to YNNPACK or splits it into a tree, depending on what surrounds it, which differs between
+    programs for one device and for several (jaxlib 0.12). With products alone left to YNNPACK, every long sum is a tree.
+
+    Returns:
+        Options for `jax.jit`; None where XLA does not know them.
+    """
+    options = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"}
+    try:
+        jax.jit(lambda: 0, compiler_options=options).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return None
+    return options
+
+
 def mesh_shape(num_chains: int, data_blocks: int, num_devices: int) -> tuple[int, int]:
     """Return over how many devices to spread chains, and the data of each chain: chains first, data over what is left.
 

@@ -140,7 +140,7 @@ def _time_gradient(problem: Problem) -> Timed:
     num_devices = len(jax.devices())
     mesh, chain, whole = samplers.make_mesh(num_devices), PartitionSpec("chain"), PartitionSpec()
     by_chain = jax.shard_map(descend, mesh=mesh, in_specs=(whole, whole, chain, whole), out_specs=chain, check_vma=False)
-    compiled = jax.jit(by_chain)
+    compiled = jax.jit(by_chain, compiler_options=samplers.compiler_options())
     positions = jax.tree.map(lambda x: jnp.zeros((num_devices, *x.shape), x.dtype), problem.like)
 
     def seconds(count: int) -> float:
