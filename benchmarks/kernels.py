@@ -62,7 +62,7 @@ COSTS = {
 
 
 def floor(posterior: Any, gradients: int, normals: int, steps: int, chain_block: int = 1) -> Any:
-    """Return a jitted loop of steps of so many gradients and normals of every chain, laid out as `sample` does."""
+    """Return a jitted loop of steps of so many gradients and normals of every chain, laid out and compiled as `sample` does."""
 
     def chain(position: Any, batch: Any) -> Any:
         density = samplers.log_density(posterior.target, batch, posterior.tempering)
@@ -86,7 +86,8 @@ def floor(posterior: Any, gradients: int, normals: int, steps: int, chain_block:
         return map_blocks(lambda x: chain(x, batch), chain_block, positions)
 
     specs = (meshes.BY_CHAIN, meshes.batch_spec())
-    return jax.jit(meshes.over_mesh(local, meshes.make_mesh(NUM_CHAINS), specs, meshes.BY_CHAIN))
+    on_mesh = meshes.over_mesh(local, meshes.make_mesh(NUM_CHAINS), specs, meshes.BY_CHAIN)
+    return jax.jit(on_mesh, compiler_options=samplers.compiler_options())
 
 
 def timed(call: Callable[[], Any], gradients: int, processor: list[float]) -> Callable[[], float]:

@@ -48,6 +48,7 @@ def descents(examples: int, features: int, widths: tuple[int, ...]) -> dict[str,
     import jax.numpy as jnp
 
     from bayesnn import models
+    from samplers import compiler_options
 
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(examples, features)), jnp.float32)
@@ -59,7 +60,7 @@ def descents(examples: int, features: int, widths: tuple[int, ...]) -> dict[str,
         def loss(params: Any, inputs: Array) -> Array:
             return -jnp.sum(jnp.where(is_label, jax.nn.log_softmax(apply(params, inputs)), 0))
 
-        @jax.jit
+        @functools.partial(jax.jit, compiler_options=compiler_options())
         def run(params: Any, inputs: Array) -> Any:
             def body(_: Any, now: Any) -> Any:
                 return jax.tree.map(lambda a, b: a - 1e-6 * b, now, jax.grad(loss)(now, inputs))
