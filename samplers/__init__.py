@@ -18,7 +18,7 @@ from samplers.loop import KEEP_POSITION, SamplingError, sample, start
 from samplers.mala import mala
 from samplers.mclmc import mclmc
 from samplers.mclmc_adaptation import mclmc_adaptation
-from samplers.mesh import compiler_options, lift, make_mesh, place_arrays, place_batch, read_batch
+from samplers.mesh import compiler_options, make_mesh, place_arrays, place_batch, read_batch
 from samplers.minibatch import minibatch
 from samplers.nested_sampling import NestedState, nested_sampling
 from samplers.nuts import nuts
@@ -96,7 +96,6 @@ __all__ = [
     "ghmc",
     "hmc",
     "ladder_adaptation",
-    "lift",
     "load_run",
     "log_density",
     "log_density_gradients",

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PyTree
 
-from samplers.blocks import map_blocks, tree_sum, update_blocks
+from samplers.blocks import map_blocks, tree_sum
 
 CHAIN_AXIS = "chain"
 
@@ -33,10 +33,6 @@ class Chains:
     def map(self, function: Callable[..., Any], *rows: PyTree) -> Any:
         """Apply a function of one chain to every row."""
         return map_blocks(function, self.block, *rows)
-
-    def update(self, function: Callable[..., Any], own: PyTree, *rows: PyTree) -> tuple[Any, Any]:
-        """Apply ``function(own, *row) -> (own, result)`` of one chain to every row, in place of the row before."""
-        return update_blocks(function, self.block, own, *rows)
 
     def sum(self, rows: PyTree) -> PyTree:
         """Add up the rows of all chains, on every device, in an order and so with bits that do not depend on the mesh."""

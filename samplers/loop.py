@@ -13,9 +13,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Key, PyTree
 
+from samplers import device, processes
 from samplers import mesh as meshes
-from samplers import processes
-from samplers.blocks import map_blocks, update_blocks
 from samplers.mesh import Layout
 from samplers.pace import Pace
 from samplers.types import (
@@ -81,7 +80,7 @@ def sample(
 
     Args:
         key: Key of the run; the key of a step is fold_in(fold_in(key, chain), step). Ignored when `run` is given.
-        sampler: A sampler, or a kernel, which is lifted over blocks of `chain_block` chains.
+        sampler: A sampler, or a kernel, which moves the chains of a device in blocks of `chain_block`, one after the other.
         positions: Starting positions, every leaf with a leading chain axis. Ignored when `run` is given.
         batch: The data, whole; stochastic-gradient kernels draw their minibatches from it.
         num_steps: Steps to take in this call, > 0, a multiple of `thin`.
@@ -135,14 +134,12 @@ def sample(
     tuning_spec, step = meshes.tuning_spec(run.tuning), run.step
     # As the program will return it; otherwise its second call would compile once more.
     run = layout.place(run, meshes.run_spec(tuning_spec))
-    sampler = meshes.as_sampler(sampler)
     arrays = (save.arrays if save else (), fold.arrays if fold else ())
     arrays = meshes.place_arrays(arrays, layout.mesh)
 
     capacity = chunk_draws or _capacity(save, run.state)
-    program, pace = _chunk_program(
-        sampler.step, save.function if save else None, fold.update if fold else None, layout, tuning_spec, thin, capacity
-    )
+    functions = (save.function if save else None, fold.update if fold else None)
+    program, pace = _chunk_program(sampler.step, device.moves_all(sampler), *functions, layout, tuning_spec, thin, capacity)
     collected: list[Result] = []
     collect = collected.append if on_chunk is None else on_chunk
     remaining, is_complete = num_steps // thin, True
@@ -185,12 +182,11 @@ def start(
 
     Under `jax.eval_shape` it tells what a checkpoint must look like.
     """
-    num_chains = _num_chains(positions)
+    together, num_chains = device.moves_all(sampler), _num_chains(positions)
     layout = Layout.of(num_chains, mesh, chain_block)
-    sampler = meshes.as_sampler(sampler)
     tuning = sampler.initial_tuning if tuning is None else tuning
     chain = jnp.arange(first_chain, first_chain + num_chains, dtype=jnp.int32)
-    program = _start_program(sampler.init, layout, meshes.tuning_spec(tuning))
+    program = _start_program(sampler.init, together, layout, meshes.tuning_spec(tuning))
     if isinstance(chain, jax.core.Tracer):
         program = program.__wrapped__  # within a program that has options of its own
     arguments = (key, chain, positions, batch, tuning)
@@ -204,10 +200,10 @@ def _start_fold(fold: Fold | None, positions: Position) -> PyTree:
 
 
 @functools.lru_cache(maxsize=32)
-def _start_program(init: Any, layout: Layout, tuning_spec: Any) -> Any:
+def _start_program(init: Any, together: bool, layout: Layout, tuning_spec: Any) -> Any:
     """Compile the start: states from positions."""
     by_chain = meshes.BY_CHAIN
-    on_chains = functools.partial(init, layout.chains)
+    on_chains = device.start_chains(init, together, layout.chains)
     on_mesh = meshes.over_mesh(on_chains, layout.mesh, (by_chain, by_chain, meshes.batch_spec(), tuning_spec), by_chain)
 
     @functools.partial(jax.jit, compiler_options=meshes.compiler_options())
@@ -221,47 +217,14 @@ def _start_program(init: Any, layout: Layout, tuning_spec: Any) -> Any:
 
 @functools.lru_cache(maxsize=32)
 def _chunk_program(
-    step_fn: Any, save_fn: Any, fold_fn: Any, layout: Layout, tuning_spec: Any, thin: int, capacity: int
+    step_fn: Any, together: bool, save_fn: Any, fold_fn: Any, layout: Layout, tuning_spec: Any, thin: int, capacity: int
 ) -> tuple[Callable[..., tuple[Run, PyTree, Info]], Pace]:
     """Compile one chunk of up to `capacity` draws; their number is an argument, so that nothing recompiles.
 
     Returns:
         The program, and the pace of whoever runs it.
     """
-    block = layout.chain_block
-
-    def local(run: Run, num_draws: Any, batch: Batch, save_arrays: Any, fold_arrays: Any) -> tuple[Any, Any, Any]:
-        chain_keys = jax.vmap(jax.random.fold_in, (None, 0))(run.key, run.chain)
-
-        def one_step(step: Any, carry: Any) -> Any:
-            state, fold, health, _ = carry
-            keys = jax.vmap(jax.random.fold_in, (0, None))(chain_keys, step)
-            state, info = step_fn(layout.chains, keys, state, batch, run.tuning, step)
-            if fold_fn is not None:
-                fold, _ = update_blocks(lambda c, s, i: (fold_fn(c, s, i, fold_arrays), ()), block, fold, state, info)
-            return state, fold, health.update(info, step), info
-
-        def one_draw(draw: Any, carry: Any) -> Any:
-            put = functools.partial(jax.tree.map, lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, draw, 1))
-            *moving, kept, infos = carry
-            step = run.step + draw * thin
-            *moving, info = jax.lax.fori_loop(step, step + thin, _accumulating(one_step), (*moving, nothing))
-            info = info._replace(acceptance_rate=info.acceptance_rate / thin, kinetic_temperature=info.kinetic_temperature / thin)
-            if save_fn is not None:
-                saved = map_blocks(lambda s: save_fn(s, save_arrays), block, moving[0])
-                kept = put(kept, saved)
-            return *moving, kept, put(infos, info)
-
-        carry = (run.state, run.fold, run.health)
-        saved_type = jax.eval_shape(lambda: map_blocks(lambda s: save_fn(s, save_arrays), block, run.state) if save_fn else ())
-        info_type = jax.eval_shape(lambda: one_step(run.step, (*carry, None))[-1])
-        kept, infos = jax.tree.map(lambda x: jnp.zeros((x.shape[0], capacity, *x.shape[1:]), x.dtype), (saved_type, info_type))
-        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info_type)
-        nothing = nothing._replace(is_finite=~nothing.is_finite)
-        state, fold, health, kept, infos = jax.lax.fori_loop(0, num_draws, one_draw, (*carry, kept, infos))
-        run = run._replace(step=run.step + num_draws * thin, state=state, fold=fold, health=health)
-        return run, kept, infos
-
+    local = device.move_chains(step_fn, together, save_fn, fold_fn, layout.chains, thin, capacity)
     by_chain, run_spec = meshes.BY_CHAIN, meshes.run_spec(tuning_spec)
     # Each process takes the draws of its own chains; one alone takes them all, wherever they lie.
     of_draws = None if layout.is_local else layout.sharding(by_chain)
@@ -286,27 +249,6 @@ def _chunk_program(
         return on_chains(layout.cut, run), layout.cut(kept), layout.cut(infos)
 
     return chunk, Pace()
-
-
-def _accumulating(one_step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
-    """Let the Info of several steps add up to that of one draw."""
-
-    def step(index: Any, carry: Any) -> Any:
-        before: Info = carry[-1]
-        *moving, info = one_step(index, carry)
-        return *moving, Info(
-            num_gradients=before.num_gradients + info.num_gradients,
-            acceptance_rate=before.acceptance_rate + info.acceptance_rate,
-            energy=info.energy,
-            energy_error=jnp.where(
-                jnp.abs(before.energy_error) > jnp.abs(info.energy_error), before.energy_error, info.energy_error
-            ),
-            kinetic_temperature=before.kinetic_temperature + info.kinetic_temperature,
-            is_divergent=before.is_divergent | info.is_divergent,
-            is_finite=before.is_finite & info.is_finite,
-        )
-
-    return step
 
 
 def _to_host(tree: PyTree, length: int) -> PyTree:

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
-from jaxtyping import Array, Int, Key, PyTree
+from jaxtyping import PyTree
 
 from samplers import processes
 from samplers.chains import CHAIN_AXIS, Chains
 from samplers.targets import DATA_AXIS
-from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, Sampler, State, Tuning
+from samplers.types import Batch, PerChain, Run, Tuning
 
 BY_CHAIN, BY_DATA, EVERYWHERE = PartitionSpec(CHAIN_AXIS), PartitionSpec(DATA_AXIS), PartitionSpec()
 
@@ -86,51 +86,6 @@ def _shared_out(devices: Sequence[jax.Device], number: int) -> list[jax.Device]:
     # Devices of processes in turn: the first of each, the second of each, ...
     turns = sorted((place, process) for process, own in by_process.items() for place in range(len(own)))[:number]
     return [by_process[process][place] for process, place in sorted((process, place) for place, process in turns)]
-
-
-def lift(kernel: Kernel) -> Sampler:
-    """Make a sampler of all chains from a kernel of one, as a `lax.map` over blocks of `chain_block` vmapped chains.
-
-    A fixed block width keeps the bits of a chain the same whatever the mesh and the chains beside it. On a CPU 1 is fastest; on
-    an accelerator use all the chains of a device.
-    """
-    return Sampler(*_lifted(kernel.init, kernel.step), kernel.initial_tuning)
-
-
-def as_sampler(sampler: Sampler | Kernel) -> Sampler:
-    """Return a sampler as it is, and a kernel lifted.
-
-    Raises:
-        TypeError: It is neither.
-    """
-    if isinstance(sampler, Kernel):
-        return lift(sampler)
-    if not isinstance(sampler, Sampler):
-        raise TypeError(f"expected a sampler or a kernel, got {type(sampler).__name__}; of a warm-up pass its .kernel")
-    return sampler
-
-
-@functools.lru_cache(maxsize=64)  # the same functions for the same kernel, so that nothing recompiles
-def _lifted(kernel_init: Any, kernel_step: Any) -> tuple[Any, Any]:
-    def init(chains: Chains, keys: Key[Array, " chain"], positions: Position, batch: Batch, tuning: Tuning) -> State:
-        per_chain, shared = _split(tuning)
-
-        def one(key: Key[Array, ""], position: Position, own: Tuning) -> State:
-            return kernel_init(key, position, batch, shared if own is None else own)
-
-        return chains.map(one, keys, positions, per_chain)
-
-    def step(
-        chains: Chains, keys: Key[Array, " chain"], state: State, batch: Batch, tuning: Tuning, step: Int[Array, ""]
-    ) -> tuple[State, Info]:
-        per_chain, shared = _split(tuning)
-
-        def one(state: State, key: Key[Array, ""], own: Tuning) -> tuple[State, Info]:
-            return kernel_step(key, state, batch, shared if own is None else own, step)
-
-        return chains.update(one, state, keys, per_chain)
-
-    return init, step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,7 +230,3 @@ def over_mesh(function: Callable[..., Any], mesh: Mesh, in_specs: PyTree, out_sp
     check_vma is off because the gradient's sum over devices sits in a custom_vjp, for which the check gives wrong derivatives.
     """
     return functools.partial(jax.shard_map, mesh=mesh, in_specs=in_specs, out_specs=out_specs, check_vma=False)(function)
-
-
-def _split(tuning: Tuning) -> tuple[Tuning | None, Tuning | None]:
-    return (tuning.tuning, None) if isinstance(tuning, PerChain) else (None, tuning)
