@@ -15,7 +15,6 @@ from samplers.isokinetic import GRADIENTS_A_STEP, IsokineticState
 from samplers.targets import log_density
 from samplers.trajectory import count_steps, spread
 from samplers.types import Batch, Info, Kernel, Target, Tempering
-from samplers.vectors import flattened
 
 
 class AdjustedMCLMCTuning(NamedTuple):
@@ -97,7 +96,7 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
         key: Array, state: IsokineticState, batch: Batch, tuning: AdjustedMCLMCTuning, step: Int[Array, ""]
     ) -> tuple[IsokineticState, Info]:
         direction_key, accept_key = jax.random.split(key)
-        flat, density, unflatten = flattened(state, log_density(target, batch, tuning.tempering))
+        density = log_density(target, batch, tuning.tempering)
         scale = jnp.sqrt(tuning.inverse_mass_matrix)
         length = spread(tuning.trajectory_length, tuning.jitter, step)
         num_steps = count_steps(length, tuning.step_size, tuning.max_num_steps)
@@ -106,7 +105,7 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
             moved, change = isokinetic.move(density, carry[0], tuning.step_size, scale)
             return moved._replace(direction=isokinetic.unit(moved.direction)), carry[1] + change  # lest rounding add up
 
-        begun = flat._replace(direction=isokinetic.even_direction(direction_key, flat.position))
+        begun = state._replace(direction=isokinetic.even_direction(direction_key, state.direction))
         end, kinetic = jax.lax.fori_loop(0, num_steps, advance, (begun, jnp.zeros_like(state.logdensity)))
         energy_error = kinetic - end.logdensity + state.logdensity
         acceptance_rate = jnp.where(jnp.isfinite(energy_error), jnp.exp(jnp.minimum(-energy_error, 0)), 0.0)
@@ -122,6 +121,6 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
             is_divergent=~(energy_error < divergence_threshold),
             is_finite=jnp.isfinite(new.logdensity),
         )
-        return unflatten(new), info
+        return new, info
 
     return init, step

@@ -15,16 +15,8 @@ def map_blocks(function: Callable[..., Any], width: int, *rows: PyTree) -> Any:
 
     What a row gives does not depend on the number of rows. Forward only: reverse-mode derivatives do not pass through.
     """
-    return update_blocks(lambda _, *row: ((), function(*row)), width, (), *rows)[1]
-
-
-def update_blocks(function: Callable[..., Any], width: int, own: PyTree, *rows: PyTree) -> tuple[Any, Any]:
-    """Like `map_blocks`, for a function (own, *row) -> (own, result) of which every row takes the place of the row before.
-
-    In a loop over steps it saves a fresh array for all chains at every step, and a copy.
-    """
-    own, rows = jax.tree.map(lambda x: x.reshape(-1, width, *x.shape[1:]), (own, rows))
-    num_blocks = jax.tree.leaves((own, rows))[0].shape[0]
+    rows = jax.tree.map(lambda x: x.reshape(-1, width, *x.shape[1:]), rows)
+    num_blocks = jax.tree.leaves(rows)[0].shape[0]
 
     def evaluate(block: Any) -> Any:
         if width == 1:  # cheaper than a vmap of width 1
@@ -35,14 +27,14 @@ def update_blocks(function: Callable[..., Any], width: int, own: PyTree, *rows: 
     def body(index: Any, done: Any) -> Any:
         # Barriers, lest XLA fuse a row's arithmetic with the arrays of all rows, whose number then decides about its bits.
         # With the index, lest XLA move a lone block, and what is computed of it alone, out of the loop.
-        block, index = jax.lax.optimization_barrier((jax.tree.map(lambda x: x[index], (done[0], *rows)), index))
-        moved = jax.lax.optimization_barrier(evaluate(block))
-        return jax.tree.map(lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, index, 0), done, moved)
+        block, index = jax.lax.optimization_barrier((jax.tree.map(lambda x: x[index], rows), index))
+        result = jax.lax.optimization_barrier(evaluate(block))
+        return jax.tree.map(lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, index, 0), done, result)
 
-    types = jax.eval_shape(evaluate, jax.tree.map(lambda x: x[0], (own, *rows)))[1]
-    results = jax.tree.map(lambda t: jnp.zeros((num_blocks, *t.shape), t.dtype), types)
+    types = jax.eval_shape(evaluate, jax.tree.map(lambda x: x[0], rows))
+    done = jax.tree.map(lambda t: jnp.zeros((num_blocks, *t.shape), t.dtype), types)
     # XLA must not see the trip count: it inlines a loop of one trip, and a lone row on a device would get other bits.
-    done = jax.lax.fori_loop(0, _opaque(num_blocks), body, (own, results))
+    done = jax.lax.fori_loop(0, _opaque(num_blocks), body, done)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), done)
 
 

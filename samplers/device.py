@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key, PyTree
 
-from samplers.blocks import update_blocks
 from samplers.chains import Chains
 from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, Sampler, State, Tuning
 
@@ -107,7 +106,7 @@ def move_chains(
         if together:
             moved, (kept, infos) = all_chains(moved, keys, run.tuning)
         else:
-            moved, (kept, infos) = update_blocks(one_chain, chains.block, moved, keys, per_chain)
+            moved, (kept, infos) = chains.map(one_chain, moved, keys, per_chain)
         state, summary, health = moved
         return run._replace(step=run.step + num_draws * thin, state=state, fold=summary, health=health), kept, infos
 

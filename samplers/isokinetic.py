@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from samplers.targets import LogDensity
 from samplers.types import Position, num_params
-from samplers.vectors import normals, ravel
+from samplers.vectors import normals, shifted, value_and_gradient
 
 # Of the minimal-norm second-order splitting: two gradients a step, and steps more than twice as long as leapfrog's for the same
 # error (Takaishi & de Forcrand 2006, hep-lat/0505020, eq. 20; Robnik et al. 2023, arXiv 2212.08549).
@@ -42,9 +41,8 @@ def start(density: LogDensity, position: Position, key: Key[Array, ""]) -> Isoki
     """
     if num_params(position) < 2:
         raise ValueError("microcanonical dynamics needs two or more dimensions; sample one dimension with hmc")
-    vector, unravel = ravel(position)
-    logdensity, gradient = jax.value_and_grad(lambda x: density(unravel(x)))(vector)
-    return IsokineticState(position, even_direction(key, vector), logdensity, gradient)
+    logdensity, gradient = value_and_gradient(density, position)
+    return IsokineticState(position, even_direction(key, gradient), logdensity, gradient)
 
 
 def even_direction(key: Key[Array, ""], like: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -66,8 +64,8 @@ def move(
     """Take one minimal-norm step of the deterministic dynamics.
 
     Args:
-        density: The log density of a position that is a vector.
-        state: Where it starts; its position, direction and gradient are vectors.
+        density: The log density of a position.
+        state: Where it starts.
         step_size: Length of the step.
         scale: Square root of the inverse mass matrix, scalar or [d].
 
@@ -76,7 +74,7 @@ def move(
         log density it is the energy error.
     """
     x, direction, logdensity, gradient = state
-    step_size, scale, kinetic = step_size.astype(x.dtype), scale.astype(x.dtype), jnp.zeros_like(logdensity)
+    step_size, scale, kinetic = step_size.astype(gradient.dtype), scale.astype(gradient.dtype), jnp.zeros_like(logdensity)
 
     def kicked(direction: Array, gradient: Array, share: float) -> tuple[Array, Array]:
         if scale.size == 1:  # a longer gradient is a longer time: no product to write out
@@ -85,8 +83,8 @@ def move(
 
     for share, drift in ((MINIMAL_NORM, 0.5), (1 - 2 * MINIMAL_NORM, 0.5)):
         direction, change = kicked(direction, gradient, share)
-        x, kinetic = x + drift * step_size * scale * direction, kinetic + change
-        logdensity, gradient = jax.value_and_grad(density)(x)
+        x, kinetic = shifted(x, drift * step_size * scale * direction), kinetic + change
+        logdensity, gradient = value_and_gradient(density, x)
     direction, change = kicked(direction, gradient, MINIMAL_NORM)
     return IsokineticState(x, direction, logdensity, gradient), kinetic + change
 

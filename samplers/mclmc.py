@@ -14,7 +14,6 @@ from samplers.arguments import require_positive
 from samplers.isokinetic import GRADIENTS_A_STEP, IsokineticState
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Target, Tempering
-from samplers.vectors import flattened
 
 
 class MCLMCTuning(NamedTuple):
@@ -84,14 +83,14 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
     def step(
         key: Array, state: IsokineticState, batch: Batch, tuning: MCLMCTuning, step: Int[Array, ""]
     ) -> tuple[IsokineticState, Info]:
-        flat, density, unflatten = flattened(state, log_density(target, batch, tuning.tempering))
+        density = log_density(target, batch, tuning.tempering)
         # The noise of two half steps that meet between two draws is drawn at once: one normal a parameter and step.
-        direction = isokinetic.turn(key, flat.direction, tuning.step_size, tuning.decoherence_length)
+        direction = isokinetic.turn(key, state.direction, tuning.step_size, tuning.decoherence_length)
         scale = jnp.sqrt(tuning.inverse_mass_matrix)
-        moved, kinetic = isokinetic.move(density, flat._replace(direction=direction), tuning.step_size, scale)
+        moved, kinetic = isokinetic.move(density, state._replace(direction=direction), tuning.step_size, scale)
         energy_error = kinetic - moved.logdensity + state.logdensity
         is_divergent = ~(jnp.abs(energy_error) < divergence_threshold)
-        stay = flat._replace(direction=-direction)
+        stay = state._replace(direction=-direction)
         new = jax.tree.map(lambda a, b: jnp.where(is_divergent, a, b), stay, moved)
         nan = jnp.full_like(energy_error, jnp.nan)
         info = Info(
@@ -103,6 +102,6 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
             is_divergent=is_divergent,
             is_finite=jnp.isfinite(new.logdensity),
         )
-        return unflatten(new), info
+        return new, info
 
     return init, step

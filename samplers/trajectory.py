@@ -14,8 +14,8 @@ from blackjax.mcmc.integrators import Integrator, IntegratorState
 from jaxtyping import Array, Float, Int, Key
 
 from samplers.targets import LogDensity
-from samplers.types import Info, Proposal, num_params
-from samplers.vectors import flattened, normals
+from samplers.types import Info, Position, Proposal, num_params
+from samplers.vectors import normals, ravel, shifted, value_and_gradient
 
 # A counter times 2^32 / golden ratio, overflow dropped, is an equidistributed sequence (Knuth, TAOCP 3, 6.4).
 GOLDEN = 2654435769
@@ -50,10 +50,9 @@ def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[HMCS
         inverse_mass_matrix: Float[Array, "..."],
         num_steps: Any,
     ) -> tuple[HMCState, Info, Proposal]:
-        flat, flat_density, unflatten = flattened(state, density)
         metric = _metric(inverse_mass_matrix)
         transition = blackjax_hmc.build_kernel(_leapfrogs(num_steps), divergence_threshold)
-        new, details = transition(key, flat, flat_density, step_size, metric, 1)
+        new, details = transition(key, state, density, step_size, metric, 1)
         start_kinetic = metric.kinetic_energy(details.momentum)
         start_energy = start_kinetic - state.logdensity
         # If rejected, the state keeps the momentum it set out with (reversed).
@@ -68,23 +67,24 @@ def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[HMCS
             is_finite=jnp.isfinite(new.logdensity),
         )
         # BlackJAX turns the momentum round at the end of a trajectory.
-        proposal = Proposal(details.proposal.position, -details.proposal.momentum, num_steps * step_size)
-        return unflatten(new), info, proposal
+        proposal = Proposal(ravel(details.proposal.position)[0], -details.proposal.momentum, num_steps * step_size)
+        return new, info, proposal
 
     return move
 
 
 def _leapfrogs(num_steps: Any) -> Callable[[LogDensity, metrics.KineticEnergy], Integrator]:
-    """Return an integrator for BlackJAX whose one step is a trajectory of so many leapfrog steps, of vectors.
+    """Return an integrator for BlackJAX one step of which is a trajectory of so many leapfrog steps.
 
-    Where two steps meet, their half kicks are one: three passes fewer over momentum and gradient.
+    Momentum and gradient are vectors; the position has its own shapes, which saves to join and to cut it. Where two steps meet,
+    their half kicks are one: three passes fewer over momentum and gradient.
     """
 
     def integrator(density: LogDensity, kinetic_energy: metrics.KineticEnergy) -> Integrator:
         def trajectory(start: IntegratorState, step_size: Float[Array, ""]) -> IntegratorState:
             def leapfrog(index: Int[Array, ""], state: IntegratorState) -> IntegratorState:
-                position = state.position + step_size * jax.grad(kinetic_energy)(state.momentum)
-                logdensity, gradient = jax.value_and_grad(density)(position)
+                position = shifted(state.position, step_size * jax.grad(kinetic_energy)(state.momentum))
+                logdensity, gradient = value_and_gradient(density, position)
                 kick = jnp.where(index == num_steps - 1, 0.5 * step_size, step_size)
                 return IntegratorState(position, state.momentum + kick * gradient, logdensity, gradient)
 
@@ -112,7 +112,9 @@ def _metric(inverse_mass_matrix: Float[Array, "..."]) -> metrics.Metric:
         return 0.5 * ((inverse_mass_matrix * momentum) @ momentum)
 
     energy.defvjp(lambda momentum: (energy(momentum), momentum), lambda p, change: (change * inverse_mass_matrix * p,))
-    return metric._replace(
-        sample_momentum=lambda key, like: jax.lax.optimization_barrier(1 / jnp.sqrt(inverse_mass_matrix) * normals(key, like)),
-        kinetic_energy=lambda momentum, position=None: energy(momentum),
-    )
+
+    def sample_momentum(key: Key[Array, ""], position: Position) -> Float[Array, " d"]:
+        like = jax.eval_shape(lambda x: ravel(x)[0], position)
+        return jax.lax.optimization_barrier(1 / jnp.sqrt(inverse_mass_matrix) * normals(key, like))
+
+    return metric._replace(sample_momentum=sample_momentum, kinetic_energy=lambda momentum, position=None: energy(momentum))

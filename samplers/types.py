@@ -1,7 +1,7 @@
 """The nouns of the package: a target to sample, kernels that move chains, and what a run is made of.
 
-A *kernel* moves one chain; a *sampler* moves an ensemble, its state carrying a leading chain axis. `samplers.lift` makes the
-second from the first; methods that exchange information between chains are samplers by nature. Both are pairs of pure functions.
+A *kernel* moves one chain; a *sampler* moves an ensemble, its state carrying a leading chain axis: a method in which chains learn
+from each other. Both are pairs of pure functions, and `sample` takes either.
 """
 
 from __future__ import annotations
