@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Target, Tempering
-from samplers.vectors import begun, flattened, normals
+from samplers.vectors import flattened, normals, value_and_gradient
 
 
 class BarkerTuning(NamedTuple):
@@ -72,7 +72,7 @@ def barker(
 @functools.lru_cache(maxsize=64)  # the same functions for the same target, so that nothing recompiles
 def _functions(target: Target) -> tuple[Any, Any]:
     def init(key: Array, position: PyTree, batch: Batch, tuning: BarkerTuning) -> HMCState:
-        return begun(blackjax_init, position, log_density(target, batch, tuning.tempering))
+        return HMCState(position, *value_and_gradient(log_density(target, batch, tuning.tempering), position))
 
     def step(key: Array, state: HMCState, batch: Batch, tuning: BarkerTuning, step: Int[Array, ""]) -> tuple[HMCState, Info]:
         size_key, sign_key, accept_key = jax.random.split(key, 3)

@@ -15,27 +15,34 @@ def map_blocks(function: Callable[..., Any], width: int, *rows: PyTree) -> Any:
 
     What a row gives does not depend on the number of rows. Forward only: reverse-mode derivatives do not pass through.
     """
-    rows = jax.tree.map(lambda x: x.reshape(-1, width, *x.shape[1:]), rows)
-    num_blocks = jax.tree.leaves(rows)[0].shape[0]
+    return over_blocks(lambda *block: each_row(function, *block), width, *rows)
 
-    def evaluate(block: Any) -> Any:
-        if width == 1:  # cheaper than a vmap of width 1
-            one = function(*jax.tree.map(lambda x: x[0], block))
-            return jax.tree.map(lambda x: jnp.asarray(x)[None], one)
-        return jax.vmap(function)(*block)
+
+def over_blocks(function: Callable[..., Any], width: int, *rows: PyTree) -> Any:
+    """Apply a function of `width` rows to all of them, one block after the other."""
+    blocks = jax.tree.map(lambda x: x.reshape(-1, width, *x.shape[1:]), rows)
+    num_blocks = jax.tree.leaves(blocks)[0].shape[0]
 
     def body(index: Any, done: Any) -> Any:
         # Barriers, lest XLA fuse a row's arithmetic with the arrays of all rows, whose number then decides about its bits.
         # With the index, lest XLA move a lone block, and what is computed of it alone, out of the loop.
-        block, index = jax.lax.optimization_barrier((jax.tree.map(lambda x: x[index], rows), index))
-        result = jax.lax.optimization_barrier(evaluate(block))
+        block, index = jax.lax.optimization_barrier((jax.tree.map(lambda x: x[index], blocks), index))
+        result = jax.lax.optimization_barrier(function(*block))
         return jax.tree.map(lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, index, 0), done, result)
 
-    types = jax.eval_shape(evaluate, jax.tree.map(lambda x: x[0], rows))
+    types = jax.eval_shape(function, *jax.tree.map(lambda x: x[0], blocks))
     done = jax.tree.map(lambda t: jnp.zeros((num_blocks, *t.shape), t.dtype), types)
     # XLA must not see the trip count: it inlines a loop of one trip, and a lone row on a device would get other bits.
     done = jax.lax.fori_loop(0, _opaque(num_blocks), body, done)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), done)
+
+
+def each_row(function: Callable[..., Any], *rows: PyTree) -> Any:
+    """Apply a function of one row to all of them at once."""
+    if jax.tree.leaves(rows)[0].shape[0] > 1:
+        return jax.vmap(function)(*rows)
+    one = function(*jax.tree.map(lambda x: x[0], rows))  # cheaper than a vmap of width 1
+    return jax.tree.map(lambda x: jnp.asarray(x)[None], one)
 
 
 def tree_sum(rows: PyTree, size: int) -> PyTree:

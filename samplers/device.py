@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int, Key, PyTree
 
+from samplers.blocks import each_row, over_blocks
 from samplers.chains import Chains
 from samplers.types import Batch, Info, Kernel, PerChain, Position, Run, Sampler, State, Tuning
 
 
-def moves_all(sampler: Sampler | Kernel) -> bool:
+def move_together(sampler: Sampler | Kernel) -> bool:
     """Return whether chains move together, as those of a sampler do, or each on its own, as those of a kernel.
 
     Raises:
@@ -31,8 +32,12 @@ def start_chains(init: Callable[..., State], together: bool, chains: Chains) -> 
         return functools.partial(init, chains)
 
     def on_chains(keys: Key[Array, " chain"], positions: Position, batch: Batch, tuning: Tuning) -> State:
-        own, shared = _split(tuning)
-        return chains.map(lambda key, x, own: init(key, x, batch, shared if own is None else own), keys, positions, own)
+        per_chain, shared = _split(tuning)
+
+        def one(key: Key[Array, ""], position: Position, own: Tuning | None) -> State:
+            return init(key, position, batch, shared if own is None else own)
+
+        return chains.map(one, keys, positions, per_chain)
 
     return on_chains
 
@@ -55,72 +60,75 @@ def move_chains(
     def on_chains(
         run: Run, num_draws: Int[Array, ""], batch: Batch, save_arrays: PyTree, fold_arrays: PyTree
     ) -> tuple[Run, PyTree, Info]:
-        def save(state: State) -> PyTree:
-            return save_fn(state, save_arrays) if save_fn else ()
-
-        def fold(carry: PyTree, state: State, info: Info) -> PyTree:
-            return fold_fn(carry, state, info, fold_arrays) if fold_fn else carry
-
-        def all_chains(moved: Any, keys: Any, tuning: Tuning) -> Any:
-            def step(state: State, number: Int[Array, ""]) -> tuple[State, Info]:
-                return step_fn(chains, jax.vmap(jax.random.fold_in, (0, None))(keys, number), state, batch, tuning, number)
-
-            return draws(moved, step, functools.partial(chains.map, fold), functools.partial(chains.map, save), axis=1)
-
-        def one_chain(moved: Any, key: Any, own: Tuning | None) -> Any:
-            def step(state: State, number: Int[Array, ""]) -> tuple[State, Info]:
-                tuning = shared if own is None else own
-                return _apart(lambda k, s: step_fn(k, s, batch, tuning, number), jax.random.fold_in(key, number), state)
-
-            return draws(moved, step, functools.partial(_apart, fold), functools.partial(_apart, save), axis=0)
-
-        def draws(moved: Any, step: Any, fold: Any, save: Any, axis: int) -> Any:
-            def one_step(number: Any, carry: Any) -> Any:
-                state, summary, health, before = carry
-                state, info = step(state, number)
-                return state, fold(summary, state, info), health.update(info, number), _add(before, info)
-
-            def one_draw(draw: Any, carry: Any) -> Any:
-                *moved, kept, infos = carry
-                first = run.step + draw * thin
-                *moved, info = jax.lax.fori_loop(first, first + thin, one_step, (*moved, none))
-                info = info._replace(
-                    acceptance_rate=info.acceptance_rate / thin, kinetic_temperature=info.kinetic_temperature / thin
-                )
-                put = functools.partial(jax.tree.map, lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, draw, axis))
-                return *moved, put(kept, save(moved[0])), put(infos, info)
-
-            info_type = jax.eval_shape(lambda: step(moved[0], run.step))[1]
-            none = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info_type)
-            none = none._replace(is_finite=~none.is_finite)
-            kept_type = jax.eval_shape(save, moved[0])
-            buffers = jax.tree.map(
-                lambda x: jnp.zeros((*x.shape[:axis], capacity, *x.shape[axis:]), x.dtype), (kept_type, info_type)
-            )
-            *moved, kept, infos = jax.lax.fori_loop(0, num_draws, one_draw, (*moved, *buffers))
-            return tuple(moved), (kept, infos)
-
-        moved = (run.state, run.fold, run.health)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(run.key, run.chain)
         per_chain, shared = _split(run.tuning)
+
+        def chunk(each: Callable[..., Any], step: Callable[..., Any], carry: Any, keys: Any, own: Tuning | None) -> Any:
+            """Move some chains, all in step; `each` applies a function of one to all of them."""
+
+            def step_fold(number: Int[Array, ""], carry: Any) -> tuple[Any, Info]:
+                state, fold, health = carry
+                state, info = step(jax.vmap(jax.random.fold_in, (0, None))(keys, number), state, own, number)
+                if fold_fn:
+                    fold = each(lambda f, s, i: fold_fn(f, s, i, fold_arrays), fold, state, info)
+                return (state, fold, health.update(info, number)), info
+
+            def save(carry: Any) -> PyTree:
+                return each(lambda state: save_fn(state, save_arrays), carry[0]) if save_fn else ()
+
+            return _draws(step_fold, save, carry, run.step, num_draws, thin, capacity)
+
+        def step_all(keys: Any, state: State, _: None, number: Int[Array, ""]) -> tuple[State, Info]:
+            return step_fn(chains, keys, state, batch, run.tuning, number)
+
+        def step_each(keys: Any, state: State, own: Tuning | None, number: Int[Array, ""]) -> tuple[State, Info]:
+            def one(key: Key[Array, ""], state: State, own: Tuning | None) -> tuple[State, Info]:
+                return step_fn(key, state, batch, shared if own is None else own, number)
+
+            return _each_apart(one, keys, state, own)
+
+        carry = (run.state, run.fold, run.health)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(run.key, run.chain)
         if together:
-            moved, (kept, infos) = all_chains(moved, keys, run.tuning)
+            carry, kept, infos = chunk(chains.map, step_all, carry, keys, None)
         else:
-            moved, (kept, infos) = chains.map(one_chain, moved, keys, per_chain)
-        state, summary, health = moved
-        return run._replace(step=run.step + num_draws * thin, state=state, fold=summary, health=health), kept, infos
+            block = functools.partial(chunk, _each_apart, step_each)
+            carry, kept, infos = over_blocks(block, chains.block, carry, keys, per_chain)
+        state, fold, health = carry
+        return run._replace(step=run.step + num_draws * thin, state=state, fold=fold, health=health), kept, infos
 
     return on_chains
 
 
-def _split(tuning: Tuning) -> tuple[Tuning | None, Tuning | None]:
-    """Return what of a tuning each chain has for itself, and what all share."""
-    return (tuning.tuning, None) if isinstance(tuning, PerChain) else (None, tuning)
+def _draws(
+    step: Callable[[Int[Array, ""], Any], tuple[Any, Info]],
+    save: Callable[[Any], PyTree],
+    carry: Any,
+    first: Int[Array, ""],
+    num_draws: Int[Array, ""],
+    thin: int,
+    capacity: int,
+) -> tuple[Any, PyTree, Info]:
+    """Take `thin` steps for each draw, the first of them number `first`, and keep what `save` returns of each, and its Info."""
 
+    def one_step(number: Int[Array, ""], moving: Any) -> Any:
+        carry, before = moving
+        carry, info = step(number, carry)
+        return carry, _add(before, info)
 
-def _apart(function: Callable[..., Any], *arrays: PyTree) -> Any:
-    """Apply a function behind barriers, lest XLA fuse it with what is around it, which then decides about its bits."""
-    return jax.lax.optimization_barrier(function(*jax.lax.optimization_barrier(arrays)))
+    def one_draw(draw: Int[Array, ""], moving: Any) -> Any:
+        carry, *kept = moving
+        number = first + draw * thin
+        carry, info = jax.lax.fori_loop(number, number + thin, one_step, (carry, nothing))
+        info = info._replace(acceptance_rate=info.acceptance_rate / thin, kinetic_temperature=info.kinetic_temperature / thin)
+        put = functools.partial(jax.tree.map, lambda all_, x: jax.lax.dynamic_update_index_in_dim(all_, x, draw, 1))
+        return carry, *put(kept, [save(carry), info])
+
+    types = jax.eval_shape(lambda: [save(carry), step(first, carry)[1]])
+    nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), types[1])
+    nothing = nothing._replace(is_finite=~nothing.is_finite)
+    buffers = jax.tree.map(lambda x: jnp.zeros((x.shape[0], capacity, *x.shape[1:]), x.dtype), types)
+    carry, kept, infos = jax.lax.fori_loop(0, num_draws, one_draw, (carry, *buffers))
+    return carry, kept, infos
 
 
 def _add(before: Info, info: Info) -> Info:
@@ -135,3 +143,13 @@ def _add(before: Info, info: Info) -> Info:
         is_divergent=before.is_divergent | info.is_divergent,
         is_finite=before.is_finite & info.is_finite,
     )
+
+
+def _split(tuning: Tuning) -> tuple[Tuning | None, Tuning | None]:
+    """Return what of a tuning each chain has for itself, and what all share."""
+    return (tuning.tuning, None) if isinstance(tuning, PerChain) else (None, tuning)
+
+
+def _each_apart(function: Callable[..., Any], *rows: PyTree) -> Any:
+    """Apply a function to each chain of a block, behind barriers, lest XLA fuse it with what decides about its bits."""
+    return jax.lax.optimization_barrier(each_row(function, *jax.lax.optimization_barrier(rows)))

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from samplers.arguments import require_positive, require_share
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Target, Tempering, num_params
-from samplers.vectors import begun, flattened
+from samplers.vectors import flattened, value_and_gradient
 
 
 class GHMCTuning(NamedTuple):
@@ -81,10 +81,11 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
     transition = blackjax_ghmc.build_kernel(divergence_threshold=divergence_threshold)
 
     def init(key: Array, position: PyTree, batch: Batch, tuning: GHMCTuning) -> blackjax_ghmc.GHMCState:
-        state_key, momentum_key = jax.random.split(key)
-        state = begun(blackjax_ghmc.init, position, log_density(target, batch, tuning.tempering), state_key)
-        metric = metrics.gaussian_euclidean(jnp.atleast_1d(tuning.inverse_mass_matrix))
-        return state._replace(momentum=metric.sample_momentum(momentum_key, state.logdensity_grad))
+        slice_key, momentum_key = jax.random.split(key)
+        logdensity, gradient = value_and_gradient(log_density(target, batch, tuning.tempering), position)
+        momentum = metrics.gaussian_euclidean(jnp.atleast_1d(tuning.inverse_mass_matrix)).sample_momentum(momentum_key, gradient)
+        level = jax.random.uniform(slice_key, minval=-1.0, maxval=1.0)
+        return blackjax_ghmc.GHMCState(position, momentum, logdensity, gradient, level)
 
     def step(
         key: Array, state: blackjax_ghmc.GHMCState, batch: Batch, tuning: GHMCTuning, step: Int[Array, ""]

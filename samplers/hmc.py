@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from blackjax.mcmc.hmc import HMCState
-from blackjax.mcmc.hmc import init as blackjax_init
 from jaxtyping import Array, Float, Int, PyTree
 
 from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.trajectory import count_steps, leapfrog_transition, spread
 from samplers.types import Batch, Info, Kernel, Proposal, Target, Tempering
-from samplers.vectors import begun
+from samplers.vectors import value_and_gradient
 
 
 class HMCTuning(NamedTuple):
@@ -95,7 +94,7 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any, A
     move = leapfrog_transition(divergence_threshold)
 
     def init(key: Array, position: PyTree, batch: Batch, tuning: HMCTuning) -> HMCState:
-        return begun(blackjax_init, position, log_density(target, batch, tuning.tempering))
+        return HMCState(position, *value_and_gradient(log_density(target, batch, tuning.tempering), position))
 
     def propose(
         key: Array, state: HMCState, batch: Batch, tuning: HMCTuning, step: Int[Array, ""]

@@ -83,10 +83,10 @@ def move(
 
     for share, drift in ((MINIMAL_NORM, 0.5), (1 - 2 * MINIMAL_NORM, 0.5)):
         direction, change = kicked(direction, gradient, share)
-        x, kinetic = shifted(x, drift * step_size * scale * direction), kinetic + change
+        x, kinetic = shifted(x, drift * step_size * scale * direction), kinetic + change.astype(kinetic.dtype)
         logdensity, gradient = value_and_gradient(density, x)
     direction, change = kicked(direction, gradient, MINIMAL_NORM)
-    return IsokineticState(x, direction, logdensity, gradient), kinetic + change
+    return IsokineticState(x, direction, logdensity, gradient), kinetic + change.astype(kinetic.dtype)
 
 
 def _kick(

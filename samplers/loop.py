@@ -80,7 +80,7 @@ def sample(
 
     Args:
         key: Key of the run; the key of a step is fold_in(fold_in(key, chain), step). Ignored when `run` is given.
-        sampler: A sampler, or a kernel, which moves the chains of a device in blocks of `chain_block`, one after the other.
+        sampler: A sampler, or a kernel, which moves chains in blocks of `chain_block`, each through a whole chunk.
         positions: Starting positions, every leaf with a leading chain axis. Ignored when `run` is given.
         batch: The data, whole; stochastic-gradient kernels draw their minibatches from it.
         num_steps: Steps to take in this call, > 0, a multiple of `thin`.
@@ -108,6 +108,7 @@ def sample(
         TypeError: `sampler` is something else.
         SamplingError: A chain became non-finite and `throw` is set; names chains, step and remedy.
     """
+    together = device.move_together(sampler)
     if thin < 1 or num_steps < 1 or num_steps % thin:
         raise ValueError(f"num_steps must be a positive multiple of thin; got num_steps={num_steps}, thin={thin}")
     if chunk_draws is not None and chunk_draws < 1:
@@ -138,8 +139,16 @@ def sample(
     arrays = meshes.place_arrays(arrays, layout.mesh)
 
     capacity = chunk_draws or _capacity(save, run.state)
-    functions = (save.function if save else None, fold.update if fold else None)
-    program, pace = _chunk_program(sampler.step, device.moves_all(sampler), *functions, layout, tuning_spec, thin, capacity)
+    program, pace = _chunk_program(
+        sampler.step,
+        together,
+        save.function if save else None,
+        fold.update if fold else None,
+        layout,
+        tuning_spec,
+        thin,
+        capacity,
+    )
     collected: list[Result] = []
     collect = collected.append if on_chunk is None else on_chunk
     remaining, is_complete = num_steps // thin, True
@@ -182,7 +191,7 @@ def start(
 
     Under `jax.eval_shape` it tells what a checkpoint must look like.
     """
-    together, num_chains = device.moves_all(sampler), _num_chains(positions)
+    together, num_chains = device.move_together(sampler), _num_chains(positions)
     layout = Layout.of(num_chains, mesh, chain_block)
     tuning = sampler.initial_tuning if tuning is None else tuning
     chain = jnp.arange(first_chain, first_chain + num_chains, dtype=jnp.int32)

@@ -7,14 +7,13 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from blackjax.mcmc.hmc import HMCState
-from blackjax.mcmc.hmc import init as blackjax_init
 from jaxtyping import Array, Float, Int, PyTree
 
 from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.trajectory import leapfrog_transition
 from samplers.types import Batch, Info, Kernel, Target, Tempering
-from samplers.vectors import begun
+from samplers.vectors import value_and_gradient
 
 
 class MALATuning(NamedTuple):
@@ -79,7 +78,7 @@ def _functions(target: Target, divergence_threshold: float) -> tuple[Any, Any]:
     move = leapfrog_transition(divergence_threshold)
 
     def init(key: Array, position: PyTree, batch: Batch, tuning: MALATuning) -> HMCState:
-        return begun(blackjax_init, position, log_density(target, batch, tuning.tempering))
+        return HMCState(position, *value_and_gradient(log_density(target, batch, tuning.tempering), position))
 
     def step(key: Array, state: HMCState, batch: Batch, tuning: MALATuning, step: Int[Array, ""]) -> tuple[HMCState, Info]:
         density = log_density(target, batch, tuning.tempering)

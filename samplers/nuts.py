@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from samplers.arguments import require_positive
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Target, Tempering
-from samplers.vectors import begun, flattened
+from samplers.vectors import flattened, value_and_gradient
 
 
 class NUTSTuning(NamedTuple):
@@ -78,7 +78,7 @@ def _functions(target: Target, max_num_doublings: int, divergence_threshold: flo
     transition = blackjax_nuts.build_kernel(divergence_threshold=divergence_threshold)
 
     def init(key: Array, position: PyTree, batch: Batch, tuning: NUTSTuning) -> blackjax_hmc.HMCState:
-        return begun(blackjax_hmc.init, position, log_density(target, batch, tuning.tempering))
+        return blackjax_hmc.HMCState(position, *value_and_gradient(log_density(target, batch, tuning.tempering), position))
 
     def step(
         key: Array, state: blackjax_hmc.HMCState, batch: Batch, tuning: NUTSTuning, step: Int[Array, ""]

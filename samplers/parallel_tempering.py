@@ -15,7 +15,7 @@ from samplers.arguments import require_accept_step
 from samplers.blocks import map_blocks
 from samplers.targets import log_density
 from samplers.types import Batch, Info, Kernel, Position, State, Target, Tempering, Tuning
-from samplers.vectors import ravel
+from samplers.vectors import value_and_gradient
 
 
 class Exchanges(NamedTuple):
@@ -169,15 +169,13 @@ def take_apart(target: Target, rungs: State, batch: Batch, tuning: Tuning) -> Pa
             temperature, likelihood_temperature = (x.astype(cached.dtype) for x in tempering)
             return (cached * temperature - prior) * likelihood_temperature
 
-        log_prior, by_array = jax.value_and_grad(target.log_prior)(rung.position, batch.constants)
-        prior_grad = ravel(by_array)[0]
+        log_prior, prior_grad = value_and_gradient(lambda x: target.log_prior(x, batch.constants), rung.position)
         log_likelihood = likelihood(rung.logdensity, log_prior)
         return Parts(rung.position, log_prior, prior_grad, log_likelihood, likelihood(rung.logdensity_grad, prior_grad))
 
     def anew(rung: State) -> State:
-        density = log_density(target, batch, Tempering.at())
-        logdensity, by_array = jax.value_and_grad(density)(rung.position)
-        return rung._replace(logdensity=logdensity, logdensity_grad=ravel(by_array)[0])
+        logdensity, gradient = value_and_gradient(log_density(target, batch, Tempering.at()), rung.position)
+        return rung._replace(logdensity=logdensity, logdensity_grad=gradient)
 
     hottest = jax.tree.map(lambda x: x[:1], rungs)
     hottest = map_blocks(lambda rung: one(anew(rung), Tempering.at()), 1, hottest)

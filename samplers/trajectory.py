@@ -76,7 +76,7 @@ def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[HMCS
 def _leapfrogs(num_steps: Any) -> Callable[[LogDensity, metrics.KineticEnergy], Integrator]:
     """Return an integrator for BlackJAX one step of which is a trajectory of so many leapfrog steps.
 
-    Momentum and gradient are vectors; the position has its own shapes, which saves to join and to cut it. Where two steps meet,
+    Momentum and gradient are vectors; the position has its own shapes, which saves joining and cutting it. Where two steps meet,
     their half kicks are one: three passes fewer over momentum and gradient.
     """
 

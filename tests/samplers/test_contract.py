@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samplers import Chains, Info, Tempering, load_run, make_mesh, moments, rmsprop, sample, save_run, sgld, start
+from samplers import Chains, Info, PerChain, Tempering, load_run, make_mesh, moments, rmsprop, sample, save_run, sgld, start
 from samplers.mesh import BY_CHAIN, EVERYWHERE, batch_spec, over_mesh
 from tests.samplers.rows import NETWORK, QUICK, ROWS, TRACES, network_batch, network_positions
 
@@ -208,6 +208,21 @@ def test_vmapped_chains_agree_to_rounding(row, reference):
     bound = 1000 * np.finfo(np.float32).eps
     for x, y in zip(jax.tree.leaves(result.draws), jax.tree.leaves(expected.draws), strict=True):
         np.testing.assert_allclose(x, y, rtol=bound, atol=bound)
+
+
+@one_of_each_kind
+def test_thinned_chains_with_tunings_of_their_own_have_the_same_bits_on_any_mesh(row):
+    """Two steps a draw, and a step size of each chain."""
+    tuning = row.kernel(NETWORK, tempering=TEMPERING).initial_tuning
+    own = jax.tree.map(lambda x: jnp.broadcast_to(x, (NUM_CHAINS, *x.shape)), tuning)
+    own = own._replace(step_size=own.step_size * jnp.linspace(0.5, 1, NUM_CHAINS, dtype=own.step_size.dtype))
+
+    def on(num_devices, data=1):
+        return run_network(row, thin=2, tuning=PerChain(own), mesh=on_devices(num_devices, data))
+
+    one, several = on(1), on(8, 2 if row.has_whole_data else 1)
+    assert_same_bits((several.draws, several.info, several.run), (one.draws, one.info, one.run))
+    assert differ(one.draws, run_network(row, thin=2).draws)
 
 
 @every_row

@@ -251,6 +251,8 @@ def test_data_axis_is_a_power_of_two_of_the_devices(data):
 def test_a_warm_up_is_no_sampler():
     with pytest.raises(TypeError, match=r"got WarmUp; of a warm-up pass its \.kernel"):
         run(kernel=window_adaptation(KERNEL, num_steps=10))
+    with pytest.raises(TypeError, match=r"got WarmUp; of a warm-up pass its \.kernel"):
+        run(kernel=window_adaptation(KERNEL, num_steps=10), run=run(num_steps=1).run)
 
 
 def test_chain_block_is_positive():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from samplers.vectors import BLOCK, normals, ravel
+from samplers.vectors import BLOCK, normals, ravel, shifted, value_and_gradient
 
 TREE = {"bias": jnp.arange(3.0), "kernel": jnp.arange(3.0, 403.0).reshape(20, 20), "scale": jnp.float32(403.0)}
 
@@ -40,6 +40,16 @@ def test_order_and_way_back():
 def test_derivative():
     """Every entry is computed by the same operations from the same numbers: equal, not close."""
     np.testing.assert_array_equal(gradient(ravel)(TREE), ravel_pytree(jax.grad(density)(TREE))[0])
+
+
+def test_shifts_and_gradients_are_those_of_the_vector():
+    """Entry by entry the same operations on the same numbers: equal, not close."""
+    vector, unravel = ravel_pytree(TREE)
+    by = jnp.sin(vector)
+    jax.tree.map(np.testing.assert_array_equal, shifted(TREE, by), unravel(vector + by))
+    value, slope = value_and_gradient(density, TREE)
+    assert value == density(TREE)
+    np.testing.assert_array_equal(slope, ravel_pytree(jax.grad(density)(TREE))[0])
 
 
 def test_under_vmap():
