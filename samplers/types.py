@@ -78,10 +78,14 @@ class Tempering(NamedTuple):
         return cls(jnp.float32(temperature), jnp.float32(likelihood_temperature))
 
     def combine(self, prior: Array, likelihood: Array) -> Array:
-        """Return the tempered log density of its two terms, or its gradient of theirs."""
+        """Return the tempered log density of its two terms, or its gradient of theirs.
+
+        By products with the inverse temperatures: where each chain of a block has its own, XLA makes a division into such a
+        product in a program for one device and not in one for several.
+        """
         dtype = jnp.result_type(prior)
-        likelihood_temperature = self.likelihood_temperature.astype(dtype)
-        return (prior + likelihood / likelihood_temperature) / self.temperature.astype(dtype)
+        inverse, of_likelihood = 1 / self.temperature.astype(dtype), 1 / self.likelihood_temperature.astype(dtype)
+        return inverse * (prior + of_likelihood * likelihood)
 
 
 class Info(NamedTuple):

@@ -211,18 +211,18 @@ def test_vmapped_chains_agree_to_rounding(row, reference):
 
 
 @one_of_each_kind
-def test_thinned_chains_with_tunings_of_their_own_have_the_same_bits_on_any_mesh(row):
-    """Two steps a draw, and a step size of each chain."""
+def test_chains_in_blocks_with_tunings_of_their_own_have_the_same_bits_on_any_mesh(row):
+    """Two chains a block, two steps a draw, and a step size of each chain."""
     tuning = row.kernel(NETWORK, tempering=TEMPERING).initial_tuning
     own = jax.tree.map(lambda x: jnp.broadcast_to(x, (NUM_CHAINS, *x.shape)), tuning)
     own = own._replace(step_size=own.step_size * jnp.linspace(0.5, 1, NUM_CHAINS, dtype=own.step_size.dtype))
 
     def on(num_devices, data=1):
-        return run_network(row, thin=2, tuning=PerChain(own), mesh=on_devices(num_devices, data))
+        return run_network(row, thin=2, chain_block=2, tuning=PerChain(own), mesh=on_devices(num_devices, data))
 
     one, several = on(1), on(8, 2 if row.has_whole_data else 1)
     assert_same_bits((several.draws, several.info, several.run), (one.draws, one.info, one.run))
-    assert differ(one.draws, run_network(row, thin=2).draws)
+    assert differ(one.draws, run_network(row, thin=2, chain_block=2).draws)
 
 
 @every_row
