@@ -300,13 +300,14 @@ def _lowered_gradient(problem: Problem) -> tuple[Any, float]:
     rows = target.microbatch or num_examples // target.data_blocks
     one = target._replace(microbatch=None, data_blocks=1)
 
-    def gradient(position: Any, examples: Any, constants: Any) -> Any:
+    def gradient(position: Any, examples: Any, constants: Any, tempering: samplers.Tempering) -> Any:
         data, weight = examples
         batch = samplers.Batch(data, weight, constants)
-        return jax.value_and_grad(samplers.log_density(one, batch, problem.tempering))(position)
+        return jax.value_and_grad(samplers.log_density(one, batch, tempering))(position)  # as constants, some would be free
 
     part = jax.tree.map(lambda x: jax.ShapeDtypeStruct((rows, *x.shape[1:]), x.dtype), (problem.batch.data, problem.batch.weight))
-    return jax.jit(gradient).lower(problem.like, part, problem.batch.constants), num_examples / rows if rows else 1.0
+    lowered = jax.jit(gradient).lower(problem.like, part, problem.batch.constants, problem.tempering)
+    return lowered, num_examples / rows if rows else 1.0
 
 
 def _flops(lowered: Any) -> float:
