@@ -14,8 +14,8 @@ import numpy as np
 
 from bayesnn.errors import UsageError
 
-# Of all arrays of a block together. On its way from device to disk a block is in memory four times over (measured), which must
-# not be seen beside the half gigabyte that a process with JAX has anyway.
+# Of all arrays of a block together. On its way from device to disk a block is in memory several times over, which must not be
+# seen beside the half gigabyte that a process with JAX has anyway.
 BLOCK_BYTES = 4 * 2**20
 # At most this many blocks a run: few enough files, and often enough a commit.
 BLOCKS = 20
@@ -45,10 +45,14 @@ class Block:
         self._arrays: Draws = {}
 
     def append(self, draws: Draws) -> None:
-        """Copy draws [chain, count, ...] behind those that are here."""
+        """Put draws [chain, count, ...] behind those that are here: copied, but for a whole block, which is kept as it is."""
+        count = next(iter(draws.values())).shape[1]
+        if count == self._length:
+            self._arrays, self._count = draws, count
+            return
         if not self._arrays:
             self._arrays = {name: np.empty((x.shape[0], self._length, *x.shape[2:]), x.dtype) for name, x in draws.items()}
-        end = self._count + next(iter(draws.values())).shape[1]
+        end = self._count + count
         for name, x in draws.items():
             self._arrays[name][:, self._count : end] = x
         self._count = end

@@ -32,6 +32,14 @@ def test_chunks_fill_a_block_and_what_was_taken_stays_as_it_is():
     assert_draws(first, 0, 4)  # the store may still refer to it
 
 
+def test_a_chunk_of_a_whole_block_is_not_copied():
+    block, chunk = Block(4), draws(0, 4)
+    block.append(chunk)
+    assert np.shares_memory(block.take()["posterior/w"], chunk["posterior/w"])
+    block.append(draws(4, 7))
+    assert_draws(block.take(), 4, 7)
+
+
 def test_blocks_are_read_as_they_were_written(tmp_path):
     store = DrawStore(tmp_path / "draws.zarr")
     described = {"posterior/w": ((3,), np.float64), "sample_stats/diverging": ((), np.bool_)}  # of another precision
