@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 import samplers
@@ -62,7 +61,10 @@ COSTS = {
 
 
 def floor(posterior: Any, gradients: int, normals: int, steps: int, chain_block: int = 1) -> Any:
-    """Return a jitted loop of steps of so many gradients and normals of every chain, laid out and compiled as `sample` does."""
+    """Return a jitted loop of steps of so many gradients and normals of every chain, laid out and compiled as `sample` does.
+
+    Gradients alone: densities, of which kernels that accept or reject need one a step, are not in the floor.
+    """
 
     def chain(position: Any, batch: Any) -> Any:
         density = samplers.log_density(posterior.target, batch, posterior.tempering)
@@ -70,17 +72,15 @@ def floor(posterior: Any, gradients: int, normals: int, steps: int, chain_block:
         def add(x: Any, y: Any) -> Any:
             return jax.tree.map(lambda a, b: a + 1e-9 * b, x, y)  # each needs the one before
 
-        def gradient(_: Any, carry: Any) -> Any:
-            value, slope = jax.value_and_grad(density)(carry[0])
-            return add(carry[0], slope), value
+        def gradient(_: Any, x: Any) -> Any:
+            return add(x, jax.grad(density)(x))
 
-        def step(index: Any, carry: Any) -> Any:
-            x, value = carry
+        def step(index: Any, x: Any) -> Any:
             for number in range(normals):
                 x = add(x, normal_like(jax.random.key(number + index), x))
-            return jax.lax.fori_loop(0, gradients, gradient, (x, value))
+            return jax.lax.fori_loop(0, gradients, gradient, x)
 
-        return jax.lax.fori_loop(0, steps, step, (position, jnp.float32(0)))
+        return jax.lax.fori_loop(0, steps, step, position)
 
     def local(positions: Any, batch: Any) -> Any:
         return map_blocks(lambda x: chain(x, batch), chain_block, positions)
