@@ -47,7 +47,7 @@ class Block:
     def append(self, draws: Draws) -> None:
         """Put draws [chain, count, ...] behind those that are here: copied, but for a whole block, which is kept as it is."""
         count = next(iter(draws.values())).shape[1]
-        if count == self._length:
+        if not self._arrays and count == self._length:
             self._arrays, self._count = draws, count
             return
         if not self._arrays:

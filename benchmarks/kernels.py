@@ -63,7 +63,7 @@ COSTS = {
 def floor(posterior: Any, gradients: int, normals: int, steps: int, chain_block: int = 1) -> Any:
     """Return a jitted loop of steps of so many gradients and normals of every chain, laid out and compiled as `sample` does.
 
-    Gradients alone: densities, of which kernels that accept or reject need one a step, are not in the floor.
+    Gradients alone: densities, of which HMC, MALA and MCLMC need one a step and NUTS one a gradient, are not in it.
     """
 
     def chain(position: Any, batch: Any) -> Any:

@@ -122,10 +122,10 @@ def gradient(problem: Problem, position: Any, repeats: int) -> tuple[Any, Cost]:
 
     import samplers
 
-    def value_and_gradient(position: Any, batch: Any) -> Any:
-        return jax.value_and_grad(samplers.log_density(problem.target, batch, problem.tempering))(position)
+    def bare(position: Any, batch: Any) -> Any:
+        return jax.grad(samplers.log_density(problem.target, batch, problem.tempering))(position)
 
-    compiled = jax.jit(value_and_gradient, compiler_options=samplers.compiler_options()).lower(position, problem.batch).compile()
+    compiled = jax.jit(bare, compiler_options=samplers.compiler_options()).lower(position, problem.batch).compile()
     times = interleave({"gradient": lambda: seconds(lambda: compiled(position, problem.batch))}, repeats)["gradient"]
     memory = compiled.memory_analysis()
     temporary = float(memory.temp_size_in_bytes) if memory is not None else float("nan")

@@ -44,12 +44,12 @@ def make_mesh(num_chains: int, *, data: int = 1, devices: Sequence[jax.Device] |
 
 @functools.cache
 def compiler_options() -> dict[str, str | int] | None:
-    """Return XLA's options for programs that move chains: by them, sums over examples have the same bits on any mesh.
+    """Return XLA's options for programs that move chains: sums with the same bits on any mesh, and whole vector registers.
 
     On a CPU, XLA leaves a long sum to YNNPACK or splits it into a tree, depending on what surrounds it, which differs between
-    programs for one device and for several (jaxlib 0.12). With products alone left to YNNPACK, every long sum is a tree. And it
-    computes with half of a vector register of 512 bits, for the sake of processors that slow down when all of it is used; of a
-    small network's steps the whole takes 6 to 9 % less time (`benchmarks/RESULTS.md`).
+    programs for one device and for several (jaxlib 0.12). With products alone left to YNNPACK, every long sum is a tree. By
+    itself it uses half of a vector register of 512 bits, for the sake of processors that slow down when all of it is used; with
+    whole ones steps of a small network take 6 to 9 % less time (`benchmarks/RESULTS.md`).
 
     Returns:
         Options for `jax.jit`; None where XLA does not know them.

@@ -87,12 +87,12 @@ def _mlp(sizes: tuple[int, ...], activation: str, compute_dtype: ComputeType) ->
         return params
 
     def apply(params: Params, inputs: Float[Array, "n ..."]) -> Float[Array, "n output"]:
-        dot = dot_general(compute_dtype)
+        dot, turned = dot_general(compute_dtype), _turned if jax.default_backend() == "cpu" else jnp.transpose
         # The barrier makes it an array of its own, which XLA moves out of loops; else it is folded into products, which it slows.
         hidden = jax.lax.optimization_barrier(inputs.reshape(len(inputs), -1).T)
         for name in names:
             kernel, bias = params[name]["kernel"], params[name]["bias"]
-            kernel = _turned(kernel) if name == names[0] else kernel.T
+            kernel = turned(kernel) if name == names[0] else kernel.T
             hidden = dot(kernel, hidden, (((1,), (0,)), ((), ()))) + bias[:, None]
             hidden = function(hidden) if name != names[-1] else hidden
         return hidden.T
@@ -109,12 +109,12 @@ def _mlp(sizes: tuple[int, ...], activation: str, compute_dtype: ComputeType) ->
 def _turned(kernel: Float[Array, "input unit"]) -> Float[Array, "unit input"]:
     """Transpose the first layer's kernel, whose gradient is then a product of units with inputs, and not of inputs with units.
 
-    On a CPU that takes 0.5 to 1.0 times as long in most shapes (13 x 50: 0.77, 64 x 50: 0.63, 784 x 50: 0.77, 64 x 900: 0.84;
-    64 x 32: 1.2). Of a plain transpose XLA makes the slower one.
+    On a CPU that product takes 0.6 to 1.0 times as long in most shapes (13 x 50: 0.77, 64 x 50: 0.63, 784 x 50: 0.77, 64 x 950:
+    0.84, 784 x 200: 1.0; 64 x 32: 1.2). Of a plain transpose XLA's simplifications make the other one.
     """
     return kernel.T
 
 
 @_turned.defjvp
-def _turned_jvp(kernel: tuple[Array], change: tuple[Array]) -> tuple[Array, Array]:
-    return kernel[0].T, jax.lax.optimization_barrier(change[0].T)
+def _turned_jvp(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return primals[0].T, jax.lax.optimization_barrier(tangents[0].T)

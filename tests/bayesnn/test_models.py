@@ -86,6 +86,28 @@ def test_the_mlp_has_derivatives_in_its_inputs():
     np.testing.assert_allclose(by_example, model.apply(params, X), atol=1e-6)
 
 
+def test_the_mlp_has_derivatives_in_its_parameters():
+    model = models.mlp([5], 2)
+    params, direction = (random_like(model.init(jax.random.key(0), X), seed) for seed in (0, 1))
+
+    def rows(params, inputs):
+        first, last = params.values()
+        return jax.nn.silu(inputs @ first["kernel"] + first["bias"]) @ last["kernel"] + last["bias"]
+
+    def derivatives(apply):
+        def gradient(params):
+            return jax.grad(lambda p: jnp.sum(jnp.sin(apply(p, X))))(params)
+
+        tangent = jax.jvp(lambda p: apply(p, X), (params,), (direction,))[1]
+        hessian_vector = jax.jvp(gradient, (params,), (direction,))[1]
+        slope_of_slope = jax.grad(lambda p: jax.tree.reduce(jnp.add, jax.tree.map(jnp.vdot, gradient(p), direction)))(params)
+        of_many = jax.vmap(gradient)(jax.tree.map(lambda x, y: jnp.stack([x, y]), params, direction))
+        return jax.tree.leaves([tangent, hessian_vector, slope_of_slope, of_many])
+
+    for found, expected in zip(derivatives(model.apply), derivatives(rows), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())  # some tens of roundings of 6e-8
+
+
 def test_the_mlp_begins_as_flax_does():
     params = models.mlp([200], 100).init(jax.random.key(1), np.zeros((1, 300)))
     kernel = params["layer_0"]["kernel"]
