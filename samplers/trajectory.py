@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -83,17 +84,19 @@ def _leapfrogs(num_steps: Any) -> Callable[[LogDensity, metrics.KineticEnergy], 
 
     def integrator(density: LogDensity, kinetic_energy: metrics.KineticEnergy) -> Integrator:
         def trajectory(start: IntegratorState, step_size: Float[Array, ""]) -> IntegratorState:
+            evaluate = jax.jit(functools.partial(value_and_gradient, density))  # traced once for both of its places
+
             def drifted(position: Position, momentum: Float[Array, " d"]) -> Position:
                 return shifted(position, step_size * jax.grad(kinetic_energy)(momentum))
 
             def leapfrog(_: Int[Array, ""], moving: tuple[Position, Float[Array, " d"]]) -> tuple[Position, Float[Array, " d"]]:
                 position = drifted(*moving)
-                return position, moving[1] + step_size * value_and_gradient(density, position)[1]
+                return position, moving[1] + step_size * evaluate(position)[1]
 
             kicked = start.momentum + 0.5 * step_size * start.logdensity_grad
             position, momentum = jax.lax.fori_loop(0, num_steps - 1, leapfrog, (start.position, kicked))
             position = drifted(position, momentum)
-            logdensity, gradient = value_and_gradient(density, position)
+            logdensity, gradient = evaluate(position)
             return IntegratorState(position, momentum + 0.5 * step_size * gradient, logdensity, gradient)
 
         return trajectory
