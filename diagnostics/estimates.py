@@ -85,9 +85,9 @@ def difference(score: Score, reference: Score) -> Estimate:
     return interval(score.value() - reference.value(), score.resamples() - reference.resamples())
 
 
-def interval(value: float, resamples: Float[np.ndarray, " resample"]) -> Estimate:
-    """Return a value with the central interval of its resamples."""
-    lower, upper = np.quantile(resamples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+def interval(value: float, resamples: Float[np.ndarray, " resample"], level: float = LEVEL) -> Estimate:
+    """Return a value with the central interval of its resamples, of this probability."""
+    lower, upper = np.quantile(resamples, [(1 - level) / 2, (1 + level) / 2])
     return Estimate(float(value), float(lower), float(upper))
 
 

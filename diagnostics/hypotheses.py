@@ -11,10 +11,11 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 from scipy.special import ndtri
+from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from diagnostics.claims import Finding, interval_text
-from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, Estimate, resampled_shares
+from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, Estimate, interval, resampled_shares
 from diagnostics.predictive import mixture_log_likelihood, mixture_probability
 
 MARGIN = 0.01  # nats a test point below which a difference is taken to be of no consequence
@@ -41,6 +42,21 @@ def conjunction(verdicts: Iterable[str]) -> str:
     """Return the verdict on a statement that says all of these: one contradiction is enough, support needs all."""
     known = set(verdicts)
     return _verdict(known == {"supported"}, "contradicted" in known)
+
+
+def all_of(verdicts: Callable[[float], Sequence[str]]) -> str:
+    """Return the verdict on a statement that says several things, each with an interval of its own.
+
+    Supported if every one is at the level of a single interval: that all are by chance is no likelier than that one is (Berger
+    1982). Contradicted if one is at the level of intervals that hold together: the more is said, the likelier chance contradicts
+    some of it.
+
+    Args:
+        verdicts: On its parts, from intervals of a level.
+    """
+    own = verdicts(LEVEL)
+    together = verdicts(simultaneous_level(len(own)))
+    return _verdict(set(own) == {"supported"}, "contradicted" in together)
 
 
 def weakest(parts: Mapping[str, Estimate], verdict: Callable[[Estimate], str]) -> str:
@@ -89,6 +105,22 @@ def point_scores(tree: xr.DataTree, *, by_chain: bool = False) -> dict[str, Floa
     return found | {"squared_error": -np.square(means - y)}
 
 
+def constant_scores(tree: xr.DataTree) -> dict[str, Float[np.ndarray, "1 point"]]:
+    """Return the scores, as of `point_scores`, of the best prediction that knows the test targets and no inputs.
+
+    Of classes it is their shares, of other targets the Gaussian of their mean and variance.
+
+    Args:
+        tree: A run with the groups functions and observed_data.
+    """
+    y = tree["observed_data"].to_dataset()["y_test"].values
+    if "probability" in tree["functions"].to_dataset():
+        shares = np.bincount(y) / y.size
+        return {"log_score": np.log(shares[y])[None], "accuracy": (y == shares.argmax()).astype(float)[None]}
+    scores = norm.logpdf(y, y.mean(), y.std())
+    return {"log_score": scores[None], "squared_error": -np.square(y - y.mean())[None]}
+
+
 def paired_gain(
     one: Float[np.ndarray, "member point"], other: Float[np.ndarray, "other_member point"], level: float = LEVEL
 ) -> Estimate:
@@ -112,22 +144,33 @@ def paired_gain(
     ours, theirs = (
         np.einsum("rm,rm->r", resampled_shares(rng, len(scores), level), points @ scores.T) for scores in (one, other)
     )
-    resamples = ours - theirs
-    return Estimate(float(one.mean() - other.mean()), *map(float, np.quantile(resamples, [(1 - level) / 2, (1 + level) / 2])))
+    return interval(float(one.mean() - other.mean()), ours - theirs, level)
 
 
-def over_splits(values: Sequence[float] | Float[np.ndarray, " split"], level: float = LEVEL) -> Estimate:
-    """Return the mean over train/test splits with its Student t interval.
+def over_splits(values: Sequence[float] | Float[np.ndarray, " split"], test_to_train: float, level: float = LEVEL) -> Estimate:
+    r"""Return the mean over random train/test splits of one data set with its corrected Student t interval.
 
-    The splits of one data set share examples, so that the interval is somewhat too short (Nadeau & Bengio 2003).
+    Such splits share examples, so that their scores go together, and the variance of the mean over J of them is no J-th of theirs
+    but, to a good approximation,
+
+    .. math:: (1 / J + n_{test} / n_{train}) \, s^2 .
+
+    Args:
+        values: Of each split.
+        test_to_train: Test examples of a split for each of its training examples.
+        level: Probability of the interval.
 
     Raises:
         ValueError: Fewer than two splits.
+
+    References:
+        Nadeau & Bengio 2003, Inference for the generalization error, Machine Learning 52.
     """
     array = np.asarray(values, float)
     if len(array) < 2:
         raise ValueError(f"an interval over splits needs two or more of them, got {len(array)}")
-    half = float(student_t.ppf((1 + level) / 2, len(array) - 1) * array.std(ddof=1) / np.sqrt(len(array)))
+    error = array.std(ddof=1) * np.sqrt(1 / len(array) + test_to_train)
+    half = float(student_t.ppf((1 + level) / 2, len(array) - 1) * error)
     mean = float(array.mean())
     return Estimate(mean, mean - half, mean + half)
 
@@ -135,12 +178,13 @@ def over_splits(values: Sequence[float] | Float[np.ndarray, " split"], level: fl
 def gain(
     one: Sequence[Float[np.ndarray, "member point"]],
     other: Sequence[Float[np.ndarray, "other_member point"]],
+    test_to_train: float,
     level: float = LEVEL,
 ) -> Estimate:
     """Estimate the mean gain of one method over another, by split: `paired_gain` of one, `over_splits` of several."""
     if len(one) == 1:
         return paired_gain(one[0], other[0], level)
-    return over_splits([ours.mean() - theirs.mean() for ours, theirs in zip(one, other, strict=True)], level)
+    return over_splits([ours.mean() - theirs.mean() for ours, theirs in zip(one, other, strict=True)], test_to_train, level)
 
 
 def simultaneous_level(num_comparisons: int) -> float:
@@ -162,13 +206,13 @@ def detectable(estimate: Estimate, level: float = LEVEL) -> float:
     return float(reach * (1 + ndtri(POWER) / ndtri((1 + level) / 2)))
 
 
-def best_share(scores: Sequence[Float[np.ndarray, "1 point"]]) -> Float[np.ndarray, " method"]:
-    """Return how often each method has the largest mean score when the test points are resampled; sums to 1."""
-    stacked = np.concatenate(scores)
+def best_share(scores: Sequence[Float[np.ndarray, "member point"]]) -> Float[np.ndarray, " method"]:
+    """Return how often each method has the largest mean score when test points, and its members, are resampled; sums to 1."""
     rng = np.random.default_rng(SEED)
-    points = rng.multinomial(stacked.shape[1], np.full(stacked.shape[1], 1 / stacked.shape[1]), NUM_RESAMPLES)
-    winners = (points @ stacked.T).argmax(1)
-    return np.bincount(winners, minlength=len(stacked)) / NUM_RESAMPLES
+    num_points = scores[0].shape[1]
+    points = rng.multinomial(num_points, np.full(num_points, 1 / num_points), NUM_RESAMPLES) / num_points
+    means = [np.einsum("rm,rm->r", resampled_shares(rng, len(one)), points @ one.T) for one in scores]
+    return np.bincount(np.argmax(means, 0), minlength=len(scores)) / NUM_RESAMPLES
 
 
 def gain_sentence(what: str, gain: Estimate, unit: str = "nats a point", level: float = LEVEL) -> str:
@@ -177,7 +221,9 @@ def gain_sentence(what: str, gain: Estimate, unit: str = "nats a point", level: 
 
 
 def paired_group_gain(
-    one: Sequence[Float[np.ndarray, "member point"]], other: Sequence[Float[np.ndarray, "other_member point"]]
+    one: Sequence[Float[np.ndarray, "member point"]],
+    other: Sequence[Float[np.ndarray, "other_member point"]],
+    level: float = LEVEL,
 ) -> Estimate:
     """Estimate the mean gain over groups of test points, such as corruptions, that themselves are a sample.
 
@@ -186,6 +232,7 @@ def paired_group_gain(
     Args:
         one: By group, score of each member at each point, larger is better; all groups of one shape.
         other: The same of the other method.
+        level: Probability of the interval.
 
     Raises:
         ValueError: Different numbers of groups or of points.
@@ -194,13 +241,11 @@ def paired_group_gain(
     if len(ours) != len(theirs) or ours.shape[2] != theirs.shape[2]:
         raise ValueError(f"scores of shapes {ours.shape} and {theirs.shape} (group, member, point) cannot be paired")
     rng = np.random.default_rng(SEED)
-    groups = resampled_shares(rng, len(ours))
+    groups = resampled_shares(rng, len(ours), level)
     num_points = ours.shape[2]
     points = rng.multinomial(num_points, np.full(num_points, 1 / num_points), NUM_RESAMPLES) / num_points
 
     def resampled(scores: Float[np.ndarray, "group member point"]) -> Float[np.ndarray, " resample"]:
-        return np.einsum("rg,rm,gmr->r", groups, resampled_shares(rng, scores.shape[1]), scores @ points.T)
+        return np.einsum("rg,rm,gmr->r", groups, resampled_shares(rng, scores.shape[1], level), scores @ points.T)
 
-    resamples = resampled(ours) - resampled(theirs)
-    ends = np.quantile(resamples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(ours.mean() - theirs.mean()), *map(float, ends))
+    return interval(float(ours.mean() - theirs.mean()), resampled(ours) - resampled(theirs), level)

@@ -7,8 +7,9 @@ Compared: log odds of SGD's share of a region against the region's mass, as a li
 coefficient and of the mean training loss of SGD's solutions there, over the regions that both reach. The coefficient is the
 mean form, n (E[L] - L(w*)), of the posterior's draws in the region and SGD's solutions w* there (Lau et al. 2025): the prior is
 the localiser, and around one minimum with curvatures h it is the sum of h / (h + prior precision) / 2, half the effective number
-of parameters (MacKay 1992). Masses come from tempered SMC and the losses of draws from parallel tempering, so that no error
-enters both.
+of parameters (MacKay 1992). SGD's solutions need not be minima, and no sampler localised at a point enters: `bayesnn measure llc`
+is for that, and says where there is no minimum within reach. Masses come from tempered SMC and the losses of draws from parallel
+tempering, so that no error enters both.
 
 The interval of the slope holds the errors of all of them, from resampling solutions, systems of particles and ladders, to first
 order; it is wider where regions scatter about the plane by more than that. Errors of coefficients draw the slope towards 0.
@@ -99,9 +100,12 @@ def judge(trees: Mapping[str, xr.DataTree]) -> Judgement:
     verdict = "inconclusive"
     if not disputed and not fair.lower <= 0 <= fair.upper:
         verdict = "supported" if fair.upper < 0 else "contradicted"
+    errors, spread = whole.coefficient[1:, known].std(0), float(whole.coefficient[0, known].std(ddof=1))
     note = (
-        f"SGD's share against mass changes by {interval_text(*fair)} nats a unit of the learning coefficient at equal training "
-        f"loss, over the {known.size} of {whole.mass.shape[1]} regions that SGD and the posterior share, which hold "
+        f"Learning coefficients of the regions have a standard deviation of {spread:.2g} and errors of "
+        f"{np.sqrt(np.mean(errors**2)):.2g}. SGD's share against mass changes by {interval_text(*fair)} nats a unit of the "
+        f"learning coefficient at equal training loss, over the {known.size} "
+        f"of {whole.mass.shape[1]} regions that SGD and the posterior share, which hold "
         f"{whole.solutions[0, known].sum():.0f} of {whole.solutions[0].sum():.0f} solutions; without regard to the loss by "
         f"{interval_text(*crude)}. {disputed}"
     ).rstrip()

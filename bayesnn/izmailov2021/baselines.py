@@ -71,10 +71,10 @@ def baselines(world: World, seeds: int) -> dict[str, RunConfig]:
         "SWAG": world.vary(sampler=SWAG(batch_size=size), chains=1, **fit),
         "multi-SWAG": world.vary(sampler=SWAG(batch_size=size), chains=CHAINS, **fit),
         VARIATIONAL: world.vary(sampler=MeanFieldVI(batch_size=size), chains=1, **fit),
-        "Laplace": world.vary(sampler=Laplace(structure="kronecker", batch_size=size), chains=1, **fit),
-        "linearised Laplace": world.vary(
-            sampler=Laplace(structure="last-layer", linearised=True, batch_size=size), chains=1, **fit
-        ),
+        "Laplace": world.vary(sampler=Laplace(batch_size=size), chains=1, **fit),
+        # The network linearised at the same estimate, with the same curvature: Immer et al. 2021, arXiv 2008.08400.
+        "linearised Laplace": world.vary(sampler=Laplace(linearised=True, batch_size=size), chains=1, **fit),
+        "last-layer Laplace": world.vary(sampler=Laplace(structure="last-layer", batch_size=size), chains=1, **fit),
         "MC dropout": world.vary(sampler=MCDropout(batch_size=size, kernels=dropped(world)), chains=1, **fit),
         # Each chain from a MAP estimate of its own, whose 1,000 steps no account holds: members of an ensemble, as in MILE.
         "MCLMC": world.vary(sampler=MCLMC(), warmup=WarmUp(steps=1000), chains=CHAINS, start="map", draws=200, thin=25),

@@ -3,14 +3,16 @@
 Run: in every world, on each of its splits, the posterior by HMC, and SGD solutions (MAP estimates under the same prior) from many
 initialisations. The solutions one by one are *SGD*; their mixture is the *deep ensemble*.
 
-Compared: log density of the test targets, nats a point; beside it accuracy, or squared error. With one split the interval
-resamples test points, shared by both methods, the chains of HMC (of fewer than four, blocks of draws) and the seeds of SGD, which
-are the members of the ensemble; with several it is that of the mean over splits.
+Compared: log density of the test targets, nats a point; beside it accuracy, or squared error, and what the constant prediction
+scores that knows the test targets' distribution and no inputs. With one split the interval resamples test points, shared by both
+methods, the chains of HMC (of fewer than four, blocks of draws) and the seeds of SGD, which are the members of the ensemble; with
+several it is that of the mean over splits, which share examples.
 
-Decides: supported if HMC gains over SGD and over the ensemble, both intervals above zero; contradicted if either lies below, and
-the chains of HMC are shown to agree in function space. Fewer draws of a posterior predict worse than more of them do: short
-chains may support the statement, and cannot contradict it. Inconclusive where chains disagree, for then it is not the posterior
-that predicts.
+Decides: supported if HMC gains over SGD and over the ensemble, both intervals above zero; contradicted if either lies below, by
+intervals that hold together, and the chains of HMC are shown to agree in function space. Fewer draws of a posterior predict worse
+than more of them do: short chains may support the statement, and cannot contradict it. Inconclusive where chains disagree or have
+fewer than 5 effective draws each, for then it is not the posterior that predicts; and where no method is shown to predict better
+than the constant, for then there is nothing to compare.
 """
 
 from __future__ import annotations
@@ -23,12 +25,13 @@ import xarray as xr
 from jaxtyping import Float
 
 from bayesnn.izmailov2021.disagreement import settled
-from bayesnn.izmailov2021.mixtures import mixture_scores
+from bayesnn.izmailov2021.mixtures import mixture_scores, test_to_train
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judge, Judgement, Planned
-from diagnostics.estimates import Estimate
+from diagnostics.estimates import LEVEL, Estimate
 from diagnostics.hypotheses import (
-    conjunction,
+    all_of,
+    constant_scores,
     gain,
     gain_sentence,
     hypothesis,
@@ -80,17 +83,30 @@ def judge(world: str, labels: list[str]) -> Judge:
         seeds = [point_scores(trees[f"{label}-sgd"], by_chain=True) for label in labels]
         ensemble = [mixture_scores(trees[f"{label}-sgd"]) for label in labels]
         rivals = {"SGD": seeds, "the ensemble": ensemble}
-        gains = {rival: gain(of(hmc, "log_score"), of(scores, "log_score")) for rival, scores in rivals.items()}
+        runs = [trees[f"{label}-hmc"] for label in labels]
+        shared = test_to_train(runs)
+
+        def over_rivals(score: str, level: float = LEVEL) -> dict[str, Estimate]:
+            return {name: gain(of(hmc, score), of(scores, score), shared, level) for name, scores in rivals.items()}
+
+        gains = over_rivals("log_score")
         other = next(name for name in hmc[0] if name != "log_score")
-        others = {rival: gain(of(hmc, other), of(scores, other)) for rival, scores in rivals.items()}
-        methods = {"HMC": hmc, "SGD": seeds, "ensemble": ensemble}
+        others = over_rivals(other)
+        methods = {"HMC": hmc, "SGD": seeds, "ensemble": ensemble, "constant": [constant_scores(run) for run in runs]}
         exhibits = (
             Exhibit("Test log density gained by HMC; right of zero it predicts better.", "nats a point", gains),
             Exhibit(OTHER[other], other.replace("_", " "), others),
-            *(absolute(key, {name: level_of(scores, key) for name, scores in methods.items()}) for key in ("log_score", other)),
+            *(
+                absolute(key, {name: level_of(scores, key, shared) for name, scores in methods.items()})
+                for key in ("log_score", other)
+            ),
         )
-        runs = [trees[f"{label}-hmc"] for label in labels]
-        verdict, doubt = settled(conjunction(map(superiority, gains.values())), runs, favoured="contradicted")
+        verdict = all_of(lambda level: [superiority(one) for one in over_rivals("log_score", level).values()])
+        verdict, doubt = settled(verdict, runs, favoured="contradicted")
+        constant = of(methods["constant"], "log_score")
+        learnt = [superiority(gain(of(methods[name], "log_score"), constant, shared)) for name in ("HMC", "SGD", "ensemble")]
+        if "supported" not in learnt:
+            verdict, doubt = "inconclusive", " But none of the methods is shown to predict better than a constant does."
         note = " ".join(gain_sentence(f"HMC over {rival}", one) for rival, one in gains.items()) + doubt
         decisive = gains[weakest(gains, superiority)]
         return Judgement(hypothesis(f"C1 {world}", verdict, decisive, note, bound=0.0), exhibits)
@@ -109,10 +125,10 @@ def absolute(score: str, rows: Mapping[str, Estimate]) -> Exhibit:
     return Exhibit(caption, unit, rows, (rows["HMC"].value,))
 
 
-def level_of(scores: Sequence[Scores], name: str) -> Estimate:
+def level_of(scores: Sequence[Scores], name: str, shared: float) -> Estimate:
     """Return a score of a method in the units of a report, with its interval over points and members, or over splits."""
     values, convert = of(scores, name), root_of if name == "squared_error" else float
     if len(values) > 1:
-        return over_splits([convert(one.mean()) for one in values])
+        return over_splits([convert(one.mean()) for one in values], shared)
     mean = paired_gain(values[0], np.zeros((1, values[0].shape[1])))
     return Estimate(*(convert(end) for end in ((mean.value, mean.upper, mean.lower) if convert is root_of else mean)))

@@ -20,7 +20,10 @@ members are; of a sampler, few draws of the very posterior would be far from it,
 an estimate, so that its interval reaches from the excess over as many effective draws to the one over all of HMC's;
 *order*: the ensemble's distance equals SGLD's within 0.01, and mean-field VI's is larger.
 
-All are inconclusive where HMC's chains are shown to disagree in function space, for then there is nothing to be close to. Chains
+Of the several things that each says, one is enough to contradict it, by intervals that hold together.
+
+All are inconclusive where HMC's chains are shown to disagree in function space, or have fewer than 5 effective draws each, for
+then there is nothing to be close to. Chains
 that are too short to tell predict worse than their posterior, and differ from it as well as from each other: they neither support
 *well* and *order* nor contradict *differ*.
 """
@@ -40,14 +43,14 @@ from bayesnn.izmailov2021.distances import Distance, combined, less, mixture, pa
 from bayesnn.izmailov2021.mixtures import mixture_scores
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
-from diagnostics.estimates import Estimate
+from diagnostics.estimates import LEVEL, Estimate
 from diagnostics.evidence import Evidence
 from diagnostics.fidelity import chain_halves
 from diagnostics.floor import INDEPENDENT, LARGER_IS_CLOSER, MIN_CHAINS, fidelity_to, floor, prefixes
 from diagnostics.health import temperature
 from diagnostics.hypotheses import (
     MARGIN,
-    conjunction,
+    all_of,
     equivalence,
     gain_sentence,
     hypothesis,
@@ -97,22 +100,32 @@ def judge_well(trees: Mapping[str, xr.DataTree]) -> Judgement:
     reference = mixture_scores(trees[HMC])["log_score"]
     gains = {name: paired_gain(mixture_scores(trees[name])["log_score"], reference) for name in methods(trees)}
     named = {name: gains[name] for name in NAMED}
+
+    def verdicts(level: float) -> list[str]:
+        scores = (mixture_scores(trees[name])["log_score"] for name in NAMED)
+        return [non_inferiority(paired_gain(one, reference, level)) for one in scores]
+
     worst = weakest(named, non_inferiority)
     note = gain_sentence(f"Of {', '.join(named)} the least certain to keep up with HMC is {worst}", gains[worst])
     exhibit = Exhibit("Test log density gained over HMC; marked is the margin.", "nats a point", gains, (-MARGIN, 0.0))
-    verdict, doubt = settled(conjunction(map(non_inferiority, named.values())), [trees[HMC]], favoured="supported")
+    verdict, doubt = settled(all_of(verdicts), [trees[HMC]], favoured="supported")
     return Judgement(hypothesis("C6 well", verdict, gains[worst], note + doubt, -MARGIN), (exhibit,))
 
 
 def judge_differ(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Ask whether ensembles and SG-MCMC lie farther from HMC than HMC from itself."""
     distances = {name: distances_to(trees[HMC], trees[name], name) for name in methods(trees)}
-    excess = {name: less(one.method, one.floor).estimate() for name, one in distances.items()}
+    beyond = {name: less(one.method, one.floor) for name, one in distances.items()}
+    beyond_equal = {name: less(one.method, one.thinned_floor) for name, one in distances.items()}
+    excess = {name: one.estimate() for name, one in beyond.items()}
     ranked = dict(sorted(excess.items(), key=lambda item: item[1].value))
-    at_equal = {name: less(distances[name].method, distances[name].thinned_floor).estimate() for name in ranked}
-    named = {
-        name: excess[name] if trees[name].attrs["kind"] == "ensemble" else spanned(at_equal[name], excess[name]) for name in NAMED
-    }
+    at_equal = {name: beyond_equal[name].estimate() for name in ranked}
+
+    def differing(name: str, level: float = LEVEL) -> Estimate:
+        whole = beyond[name].estimate(level)
+        return whole if trees[name].attrs["kind"] == "ensemble" else spanned(beyond_equal[name].estimate(level), whole)
+
+    named = {name: differing(name) for name in NAMED}
     nearest = weakest(named, superiority)
     what = f"Of {', '.join(named)} the least certain to differ is {nearest}, beyond the floor by"
     note = gain_sentence(what, named[nearest], UNIT)
@@ -131,22 +144,27 @@ def judge_differ(trees: Mapping[str, xr.DataTree]) -> Judgement:
     if sampled_at:
         caption = "Temperature at which Markov chains sampled; 1 is the posterior's."
         exhibits += (Exhibit(caption, "temperature", sampled_at, (1.0,)),)
-    verdict, doubt = settled(conjunction(map(superiority, named.values())), [trees[HMC]], favoured="contradicted")
+    verdict = all_of(lambda level: [superiority(differing(name, level)) for name in NAMED])
+    verdict, doubt = settled(verdict, [trees[HMC]], favoured="contradicted")
     return Judgement(hypothesis("C6 differ", verdict, named[nearest], note + doubt, 0.0), exhibits)
 
 
 def judge_order(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Ask whether the ensemble is as close as SGLD, and closer than mean-field VI."""
     far = {name: distances_to(trees[HMC], trees[name], name).method for name in (ENSEMBLE, LANGEVIN, VARIATIONAL)}
-    rows = {
-        "ensemble minus SGLD": less(far[ENSEMBLE], far[LANGEVIN]).estimate(),
-        "mean-field VI minus ensemble": less(far[VARIATIONAL], far[ENSEMBLE]).estimate(),
-    }
-    like, order = rows.values()
-    note = f"{gain_sentence('Ensemble minus SGLD', like, UNIT)} {gain_sentence('Mean-field VI minus ensemble', order, UNIT)}"
+    alike, farther = less(far[ENSEMBLE], far[LANGEVIN]), less(far[VARIATIONAL], far[ENSEMBLE])
+
+    def verdicts(level: float) -> list[str]:
+        return [equivalence(alike.estimate(level)), superiority(farther.estimate(level))]
+
+    rows = {"ensemble minus SGLD": alike.estimate(), "mean-field VI minus ensemble": farther.estimate()}
+    note = " ".join(gain_sentence(what[0].upper() + what[1:], one, UNIT) for what, one in rows.items())
     exhibit = Exhibit("Differences of distances to HMC; marked is the margin.", UNIT, rows, (0.0, -MARGIN, MARGIN))
-    verdict, doubt = settled(conjunction([equivalence(like), superiority(order)]), [trees[HMC]], favoured="supported")
-    return Judgement(hypothesis("C6 order", verdict, order, note + doubt, 0.0), (exhibit,))
+    verdict, doubt = settled(all_of(verdicts), [trees[HMC]], favoured="supported")
+    like, order = verdicts(LEVEL)
+    first, second = rows.values()
+    decisive, bound = (first, MARGIN) if like == "contradicted" or order == "supported" else (second, 0.0)
+    return Judgement(hypothesis("C6 order", verdict, decisive, note + doubt, bound), (exhibit,))
 
 
 def spanned(one: Estimate, other: Estimate) -> Estimate:

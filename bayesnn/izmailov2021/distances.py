@@ -13,7 +13,7 @@ import xarray as xr
 from jaxtyping import Bool, Float
 
 from bayesnn.izmailov2021.mixtures import parts_of, tilts
-from diagnostics.estimates import NUM_RESAMPLES, SEED, Estimate, interval, resampled_shares
+from diagnostics.estimates import LEVEL, NUM_RESAMPLES, SEED, Estimate, interval, resampled_shares
 
 
 class Parts(NamedTuple):
@@ -55,14 +55,14 @@ class Distance(NamedTuple):
     values: Float[np.ndarray, " point"]
     moves: Mapping[str, Float[np.ndarray, "part point"]]
 
-    def estimate(self) -> Estimate:
-        """Return the mean over points; the interval resamples the points, and the parts of every run."""
+    def estimate(self, level: float = LEVEL) -> Estimate:
+        """Return the mean over points; the interval, of this level, resamples the points, and the parts of every run."""
         rng, num_points = np.random.default_rng(SEED), len(self.values)
         points = rng.multinomial(num_points, np.full(num_points, 1 / num_points), NUM_RESAMPLES) / num_points
         resamples = points @ self.values
         for moves in self.moves.values():
-            resamples = resamples + np.einsum("rs,rs->r", resampled_shares(rng, len(moves)), points @ moves.T)
-        return interval(float(self.values.mean()), resamples)
+            resamples = resamples + np.einsum("rs,rs->r", resampled_shares(rng, len(moves), level), points @ moves.T)
+        return interval(float(self.values.mean()), resamples, level)
 
 
 def parts_of_run(tree: xr.DataTree, draws: Bool[np.ndarray, " draw"] | None = None) -> Parts:

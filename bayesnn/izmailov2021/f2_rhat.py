@@ -28,6 +28,7 @@ import numpy as np
 import xarray as xr
 
 from bayesnn.config import HMC
+from bayesnn.izmailov2021.mixtures import test_to_train
 from bayesnn.izmailov2021.scales import Scale
 from bayesnn.report.surface import show_surfaces, surfaces_of
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judge, Judgement, Picture, Planned
@@ -87,7 +88,8 @@ def plan(scale: Scale) -> Hypothesis:
 def judge(trees: Mapping[str, xr.DataTree], claim: str, labels: Sequence[str], kind: str) -> Judgement:
     """Ask whether the chains of a run, or of the runs on several splits, mix in function space and not in weight space."""
     measured = [measure(trees[label]) for label in labels]
-    shares = {what: mean_share([one.shares[what] for one in measured]) for what in measured[0].shares}
+    shared = test_to_train([trees[label] for label in labels])
+    shares = {what: mean_share([one.shares[what] for one in measured], shared) for what in measured[0].shares}
     effective = float(np.mean([one.effective for one in measured]))
     predictions, of_weights = shares[PREDICTIONS], shares[WEIGHTS]
     rank = [percent(share.estimate.value) for share in (predictions, of_weights)]
@@ -120,11 +122,11 @@ def measure(tree: xr.DataTree) -> Measured:
     return Measured(shares, effective_draws(functions))
 
 
-def mean_share(shares: Sequence[Share]) -> Share:
+def mean_share(shares: Sequence[Share], shared: float) -> Share:
     """Return the mean over splits, with its interval over them."""
     if len(shares) == 1:
         return shares[0]
-    return Share(over_splits([one.estimate.value for one in shares]), float(np.mean([one.largest for one in shares])))
+    return Share(over_splits([one.estimate.value for one in shares], shared), float(np.mean([one.largest for one in shares])))
 
 
 def decide(functions: Share, of_weights: Share, effective: float) -> str:

@@ -12,6 +12,7 @@ References:
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +67,11 @@ def members(
     known = np.isfinite(mixture)  # where the mixture has density 0, so has every part
     ratios = np.exp(np.where(known, log_scores, 0.0) - np.where(known, mixture, 0.0))
     return mixture + tilts(ratios, shares)
+
+
+def test_to_train(trees: Sequence[xr.DataTree]) -> float:
+    """Return the test examples for each training example of runs on some splits, on average over them."""
+    return float(np.mean([tree["observed_data"].to_dataset()["y_test"].size / tree.attrs["num_data"] for tree in trees]))
 
 
 def mixture_scores(tree: xr.DataTree) -> dict[str, Float[np.ndarray, "part point"]]:

@@ -3,7 +3,8 @@
 Run: HMC on the scale's residual network and on its recurrent network, with the data of the paper: CIFAR-10 and IMDB.
 
 Compared, on those of the published test points that the run keeps: accuracy and log density of the test labels of both; how
-often both prefer the same class, and the total variation distance between them.
+often both prefer the same class, and the total variation distance between them. Beside them the prediction that is the same for
+all points, the shares of the classes: a small network on few data may have learnt no more.
 
 Decides: nothing. Another network on other amounts of data has another posterior, and its distance from the published one says
 nothing about how well either was sampled; the note says in what they differ. Where they do not, `bayesnn reference compare` holds
@@ -23,10 +24,10 @@ from bayesnn.errors import UsageError
 from bayesnn.izmailov2021.scales import Scale, World
 from bayesnn.reference import PUBLISHED, differences, published
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Planned
-from diagnostics.claims import Finding, interval_text
+from diagnostics.claims import Finding, interval_text, percent
 from diagnostics.estimates import mean_score
 from diagnostics.fidelity import closeness, closeness_scores
-from diagnostics.hypotheses import inconclusive, point_scores
+from diagnostics.hypotheses import constant_scores, inconclusive, point_scores
 from diagnostics.predictive import mixture_probability
 
 TITLE = "How do the published HMC predictions compare with those of small networks?"
@@ -77,9 +78,10 @@ def judge(trees: Mapping[str, xr.DataTree], reference: str, config: RunConfig) -
     ours = mixture_probability(tree["functions"].to_dataset()["probability"].values)
     of_ours = {name: rows[0] for name, rows in point_scores(tree).items()}
     of_theirs = {"accuracy": theirs.argmax(1) == y, "log_score": np.log(theirs[np.arange(len(y)), y])}
+    by_chance = {name: rows[0] for name, rows in constant_scores(tree).items()}
     exhibits = []
     for name, (caption, unit) in SCORES.items():
-        rows = {"published": of_theirs[name], f"{config.model.kind} of this scale": of_ours[name]}
+        rows = {"published": of_theirs[name], f"{config.model.kind} of this scale": of_ours[name], "constant": by_chance[name]}
         estimates = {who: mean_score(values).estimate() for who, values in rows.items()}
         exhibits.append(Exhibit(caption, unit, estimates, (estimates["published"].value,)))
     measured = closeness_scores([closeness((ours,), (theirs,), (theirs,))])
@@ -88,5 +90,9 @@ def judge(trees: Mapping[str, xr.DataTree], reference: str, config: RunConfig) -
     parts = {name: part.model_dump(mode="json") for name, part in (("model", config.model), ("prior", config.prior))}
     unlike = differences({**parts, "num_data": tree.attrs["num_data"]}, bundle.posterior)
     told = f"These are other models ({'; '.join(unlike)}), so nothing follows." if unlike else "No difference is known."
-    note = f"{told} Total variation {interval_text(*measured['total_variation'])} on {len(y):,} test points."
+    accuracies = [percent(of["accuracy"].mean()) for of in (of_theirs, of_ours, by_chance)]
+    note = (
+        f"{told} Total variation {interval_text(*measured['total_variation'])} on {len(y):,} test points, of which "
+        f"{accuracies[0]} are right there and {accuracies[1]} here; the most frequent class alone is right at {accuracies[2]}."
+    )
     return Judgement(inconclusive(claim, note), tuple(exhibits))

@@ -188,6 +188,7 @@ def laptop() -> Scale:
     reviews = like(
         data=Data(name="imdb", num_train=200),
         model=CNNLSTM(vocabulary=1000, embedding=8, filters=8, units=8),
+        prior=GaussianPrior(scale=TEXT_PRIOR),
         sampler=HMC(step_size=0.003, max_num_steps=50),
         **few,
     )

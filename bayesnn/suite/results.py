@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bayesnn.config import Data
 from bayesnn.errors import UsageError
 from bayesnn.run_folder import RunFolder
 from bayesnn.shard import write_atomically
@@ -36,6 +37,16 @@ class MissingRunError(KeyError):
         return str(self.args[0])
 
 
+def data_hash(data: Data) -> str:
+    """Return the hash of data as they are now; empty where they cannot be read, which is told where they are needed."""
+    from bayesnn.data import load
+
+    try:
+        return load(**data.model_dump()).hash
+    except ValueError:
+        return ""
+
+
 class SuiteFolder:
     """Reads and writes a suite's folder; everything is found again by the digest of what was asked for."""
 
@@ -46,14 +57,24 @@ class SuiteFolder:
         """Write down what the suite consists of.
 
         Raises:
-            UsageError: A run that is there, and would be taken, was made with other defaults than today's.
+            UsageError: A run that is there, and would be taken, was made with other defaults than today's, or on other data than
+                are there under its name now.
         """
+        hash_now = functools.cache(data_hash)
         for name, planned in suite.planned().items():
             path = self.run_path(name)
-            if path.exists() and (known := RunFolder.open(path).config) != planned.config:
-                changed = [part for part, value in planned.config if getattr(known, part) != value]
+            if not path.exists():
+                continue
+            known = RunFolder.open(path)
+            if known.config != planned.config:
+                changed = [part for part, value in planned.config if getattr(known.config, part) != value]
                 raise UsageError(
                     f"{path} was run when defaults of {', '.join(changed)} were others; remove it, and it will be run anew"
+                )
+            if (now := hash_now(planned.config.data)) and now != known.manifest["problem"]["data_sha256"]:
+                raise UsageError(
+                    f"{path} was run on other data than {planned.config.data.name} is now; restore them, or remove the run, and "
+                    "it will be run anew"
                 )
         self.path.mkdir(parents=True, exist_ok=True)
         write_atomically(self.path / SUITE, suite.description_json())

@@ -29,7 +29,7 @@ def predictions(skill: float, *, chains: int = 4, draws: int = 20, noise: float 
     y = np.arange(NUM_POINTS) % 2
     probability = np.where(np.arange(2) == y[:, None], right[..., None], 1 - right[..., None])
     return make_tree(
-        attrs={"kind": "mcmc", "task": "classification", "name": f"skill {skill:g}"},
+        attrs={"kind": "mcmc", "task": "classification", "name": f"skill {skill:g}", "num_data": 4 * NUM_POINTS},
         posterior={"layer_0.kernel": rng.normal(size=(chains, draws, 3))},
         functions={"probability": probability, "log_likelihood": np.log(right)},
         observed_data={"y_test": y},

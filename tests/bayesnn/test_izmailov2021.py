@@ -53,9 +53,42 @@ def test_errors_of_seeds_of_which_one_is_far_off():
     """Its interval, as wide as Student's t asks for, reaches below 0, where no error is."""
     scores = np.full((10, 50), -1.0)
     scores[0] = -1e4
-    found = c1_beats_sgd.level_of([{"squared_error": scores}], "squared_error")
+    found = c1_beats_sgd.level_of([{"squared_error": scores}], "squared_error", 0.0)
     assert (found.lower, found.value) == (0.0, np.sqrt(1000.9))
     assert found.upper > found.value
+
+
+def test_c1_takes_nothing_from_chains_that_have_hardly_moved():
+    """Three draws a chain, whatever they predict: better, as MAP estimates do where they beat their posterior, or worse."""
+    judge = c1_beats_sgd.judge("w", ["w"])
+    sgd = predictions(SAME, chains=10, draws=1, seed=3)
+    for skill in (GOOD, BAD):
+        found = judge({"w-hmc": predictions(skill, draws=4), "w-sgd": sgd}).finding
+        assert found.verdict == "inconclusive"
+        assert "have hardly left where they began (1 of 1 runs)" in found.note
+
+
+def test_c1_compares_nothing_where_nothing_was_learnt():
+    """HMC is better than SGD, and not better than the shares of the classes."""
+    judgement = c1_beats_sgd.judge("w", ["w"])(
+        {"w-hmc": predictions(-0.6, draws=200), "w-sgd": predictions(-1.1, chains=10, draws=1, seed=3)}
+    )
+    assert judgement.exhibits[0].rows["SGD"].lower > 0
+    assert judgement.finding.verdict == "inconclusive"
+    assert judgement.finding.note.endswith("But none of the methods is shown to predict better than a constant does.")
+    assert judgement.exhibits[2].rows["constant"].value == pytest.approx(-np.log(2))
+
+
+def test_c1_over_splits_knows_that_they_share_examples():
+    labels = ["w-0", "w-1", "w-2"]
+    trees = {f"w-{split}-hmc": predictions(GOOD + 0.1 * split, draws=200) for split in range(3)}
+    trees |= {f"w-{split}-sgd": predictions(SAME, chains=10, draws=1, seed=3) for split in range(3)}
+    wide = c1_beats_sgd.judge("w", labels)(trees).finding.interval
+    for tree in trees.values():
+        tree.attrs["num_data"] = 10**9
+    narrow = c1_beats_sgd.judge("w", labels)(trees).finding.interval
+    # Four training examples for each test example, three splits: 1 / 3 + 1 / 4 instead of 1 / 3.
+    assert (wide[1] - wide[0]) / (narrow[1] - narrow[0]) == pytest.approx(np.sqrt(1 + 3 / 4))
 
 
 def test_c1_needs_to_beat_the_ensemble_too():
@@ -80,15 +113,22 @@ def test_c2():
 def test_c3_without_augmentation():
     temperatures = (0.1, 1.0, 3.0)
 
-    def world(cold, warm):
-        return {"T=0.1": predictions(cold), "T=1": predictions(SAME), "T=3": predictions(warm)}
+    def world(cold, warm, draws=200):
+        return {"T=0.1": predictions(cold), "T=1": predictions(SAME, draws=draws), "T=3": predictions(warm)}
 
     def judge(trees):
         return c3_cold_posterior.judge(trees, temperatures=temperatures)
 
     assert verdicts(judge, [world(BAD, BAD), world(GOOD, BAD), world(BAD, GOOD)]) == ["supported", "contradicted", "inconclusive"]
-    note = judge(world(BAD, BAD)).finding.note
-    assert "T = 1 (100 %)" in note
+    assert "Of those tried the best is T = 1 (100 % of resamples)." in judge(world(BAD, BAD)).finding.note
+    # Short chains at T = 1 make others look good: they can support the statement, and not contradict it.
+    assert verdicts(judge, [world(BAD, BAD, draws=20), world(GOOD, BAD, draws=20)]) == ["supported", "inconclusive"]
+
+
+def test_c3_says_between_which_temperatures_the_best_lies():
+    shares = {0.03: 0.02, 0.1: 0.5, 0.3: 0.46, 1.0: 0.02, 3.0: 0.0}
+    assert c3_cold_posterior.best_interval(shares) == "T = 0.1 to 0.3 (95 % of resamples)"
+    assert c3_cold_posterior.best_interval({0.1: 0.01, 1.0: 0.98, 3.0: 0.01}) == "T = 1 (98 % of resamples)"
 
 
 def test_c4():
@@ -109,17 +149,17 @@ def test_intervals_that_hold_together_say_what_they_could_have_found():
     finding = c4_priors.judge(trees, claim="C4 scale", names=("a", "b")).finding
     gain = Estimate(finding.value, *finding.interval)
     assert f"differences from {detectable(gain, simultaneous_level(2)):.2g} on" in finding.note
-    temperatures = {"T=0.1": unclear(), "T=1": predictions(SAME), "T=3": predictions(SAME, seed=7)}
+    temperatures = {"T=0.1": unclear(), "T=1": agreed(200), "T=3": predictions(SAME, seed=7)}
     finding = c3_cold_posterior.judge(temperatures, temperatures=(0.1, 1.0, 3.0)).finding
     gain = Estimate(finding.value, *finding.interval)
     assert f"differences from {detectable(gain, simultaneous_level(2)):.2g} on" in finding.note
     assert f"{detectable(gain):.2g}" != f"{detectable(gain, simultaneous_level(2)):.2g}"  # of one interval it would be another
 
 
-def shifted(gain: float, noise: float = 0.0, seed: int = 0, draws: int = 200) -> xr.DataTree:
+def shifted(gain: float, noise: float = 0.0, seed: int = 0, draws: int = 200, clean: float = 0.0) -> xr.DataTree:
     """Return a run with the measure `shift`, whose score on corrupted points has a gain that differs by corruption."""
     rng = np.random.default_rng(seed)
-    base = np.random.default_rng(1).normal(size=(4, 5, NUM_POINTS))
+    base = np.random.default_rng(1).normal(size=(4, 5, NUM_POINTS)) + clean
     drift = gain * np.array([0, 0.8, 1.0, 1.2])[:, None, None] * np.arange(1, 6)[:, None] / 5
     scores = base + drift + noise * rng.normal(size=base.shape)
     dims = ("corruption", "intensity", "point")
@@ -146,6 +186,15 @@ def test_c5():
     assert verdicts(c5_shift.judge_shift, worlds) == ["supported", "contradicted", "inconclusive"]
     assert verdicts(c5_shift.judge_mechanism, worlds) == ["supported", "contradicted", "inconclusive"]
     assert "On clean inputs: 0.0" in c5_shift.judge_shift(worlds[0]).finding.note  # shift alone is planted
+
+
+def test_c5_does_not_take_a_loss_on_all_inputs_for_one_of_shift():
+    """HMC is worse by as much on clean inputs: it predicts badly, and shift adds nothing."""
+    world = {"hmc": shifted(0.0, noise=0.1, clean=-0.5), "sgd": shifted(0.0, noise=0.1, seed=1)}
+    judgement = c5_shift.judge_shift(world)
+    assert judgement.exhibits[0].rows["intensity 5"].upper < 0
+    assert judgement.finding.verdict == "inconclusive"
+    assert "Beyond that on clean inputs" in judgement.finding.note
 
 
 def test_c5_waits_for_the_chains_of_hmc():
@@ -221,7 +270,7 @@ def test_c6_does_not_take_few_effective_draws_for_a_difference():
 def test_c6_differ_is_contradicted_by_something_closer_than_the_floor():
     """Something with more draws of the same posterior than the floor has is closer to HMC than half of it."""
     exact = dict.fromkeys(("ensemble", "SGLD", "SGHMC"), predictions(SAME, chains=4, draws=800, noise=1.0, seed=9))
-    assert c6_fidelity.judge_differ({"HMC": predictions(SAME, draws=200, noise=1.0)} | exact).finding.verdict == "contradicted"
+    assert c6_fidelity.judge_differ({"HMC": predictions(SAME, draws=120, noise=1.0)} | exact).finding.verdict == "contradicted"
     # Of two draws a chain, anything that differs less than they do would be as close.
     assert c6_fidelity.judge_differ({"HMC": predictions(SAME, draws=2, noise=1.0)} | exact).finding.verdict == "inconclusive"
 
@@ -479,8 +528,20 @@ def test_c3_with_augmentation():
         return c3_cold_posterior.judge_augmented(trees, temperatures=temperatures)
 
     cold = (predictions(GOOD), predictions(BAD), unclear(SAME + 0.2))
-    worlds = [{"augmented T=0.1": one, "augmented T=1": predictions(SAME)} for one in cold]
+    worlds = [{"augmented T=0.1": one, "augmented T=1": agreed(200)} for one in cold]
     assert verdicts(judge, worlds) == ["supported", "contradicted", "inconclusive"]
+    short = [world | {"augmented T=1": agreed(20)} for world in worlds]
+    assert verdicts(judge, short) == ["inconclusive", "contradicted", "inconclusive"]
+    assert "are not known to agree" in judge(short[0]).finding.note
+
+
+def test_t_1_has_as_many_draws_as_any_temperature_with_augmentation():
+    """Fewer draws predict worse, and what others gain over it would be due to that."""
+    for make, _ in SCALES.values():
+        runs = c3_cold_posterior.plan(make()).runs
+        augmented = {name: one.config for name, one in runs.items() if name.startswith("augmented")}
+        reference = augmented["augmented T=1"]
+        assert all(one.draws <= reference.draws and one.warmup == reference.warmup for one in augmented.values())
 
 
 def apart(skill: float) -> xr.DataTree:
@@ -499,7 +560,7 @@ def test_c3_takes_nothing_from_temperatures_at_which_chains_disagree():
             {f"{name}={t[1:].replace('_', '.')}": tree for t, tree in trees.items()}, temperatures=(0.03, 0.1, 1.0)
         ).finding
 
-    agreed = predictions(SAME)
+    agreed = predictions(SAME, draws=200)
     for name, verdict, good in (("T", "contradicted", GOOD), ("augmented T", "supported", GOOD)):
         assert judge(name, t0_03=agreed, t0_1=predictions(good), t1=agreed).verdict == verdict
         assert judge(name, t0_03=apart(BAD), t0_1=predictions(good), t1=agreed).verdict == verdict  # decided by another

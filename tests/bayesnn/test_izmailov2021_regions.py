@@ -110,7 +110,12 @@ def systems(found, places, by_system=None, log_likelihood=None):
     return {
         "particles": xr.Dataset({name: (("system", "particle"), values) for name, values in particles.items()}),
         "replicas": xr.Dataset({name: (("ladder", "replica"), values) for name, values in replicas.items()}),
-        "evidence": xr.Dataset({"by_system": ("system", np.zeros(len(found)) if by_system is None else by_system)}),
+        "evidence": xr.Dataset(
+            {
+                "by_system": ("system", np.zeros(len(found)) if by_system is None else by_system),
+                "gradients": ("road", [1e6, 2e6]),
+            }
+        ),
     }
 
 
@@ -132,12 +137,31 @@ def test_b3():
     sgd = predictions(SAME, chains=10, draws=1, seed=3)
     worlds = [by_mass(skill, skill, mass=(0.9, 0.1)) for skill in (GOOD, BAD)]
     worlds.append(by_mass(SAME, SAME, mass=(0.9, 0.1), noise=0.5))  # its mean has an error of 0.02 nats, twice the margin
-    worlds = [{"network": world, "sgd": sgd} for world in worlds]
+    worlds = [{"network": world, "sgd": sgd, "sgd-long": sgd} for world in worlds]
     assert verdicts(b3_right_weights.judge, worlds) == ["supported", "contradicted", "inconclusive"]
-    worlds[0]["sgd"].attrs["gradients"] = 240_000.0
+    for name, gradients in (("sgd", 240_000.0), ("network", 600_000.0)):
+        worlds[0][name].attrs["gradients"] = gradients
     judgement = b3_right_weights.judge(worlds[0])
     assert "by mass, over as visited" in judgement.exhibits[0].rows
-    assert "HMC's draws took an unknown number of gradients, SGD 240,000." in judgement.finding.note
+    spent = "HMC's draws took 600,000 gradients, the solutions of SGD 240,000 and 240,000, weighing regions 3,000,000."
+    assert spent in judgement.finding.note
+
+
+def test_b3_holds_for_sgd_of_either_budget():
+    network = by_mass(SAME, SAME, mass=(0.9, 0.1))
+    sgd = {skill: predictions(skill, chains=10, draws=1, seed=3) for skill in (BAD, GOOD)}
+    for short, long in ((GOOD, BAD), (BAD, GOOD)):
+        finding = b3_right_weights.judge({"network": network, "sgd": sgd[short], "sgd-long": sgd[long]}).finding
+        assert finding.verdict == "contradicted"
+        assert finding.value < 0  # the number is that of the one that decides
+
+
+def test_b3_gives_sgd_as_many_gradients_as_hmc_has_draws_of():
+    """An epoch is a gradient of all data: 353 patients, in minibatches of 32, 200 solutions."""
+    scale = laptop()
+    short, long = (b3_right_weights.plan(scale).runs[name].config for name in ("sgd", "sgd-long"))
+    assert long.thin == 9 * short.thin
+    assert long.thin * 32 / 353 * 200 == pytest.approx(663_422, rel=0.05)  # of HMC's draws at this scale
 
 
 def test_b3_weighs_regions_by_their_mass_and_leaves_out_those_without_draws():
@@ -173,7 +197,7 @@ def test_b3_needs_masses_that_agree():
     sgd = predictions(SAME, chains=10, draws=1, seed=3)
     for ladders, verdict in ((found, "supported"), (places, "inconclusive")):
         world = by_mass(GOOD, GOOD, mass=(0.9, 0.1), found=found, places=ladders)
-        finding = b3_right_weights.judge({"network": world, "sgd": sgd}).finding
+        finding = b3_right_weights.judge({"network": world, "sgd": sgd, "sgd-long": sgd}).finding
         assert finding.verdict == verdict
         assert ("disagree about the masses" in finding.note) == (verdict == "inconclusive")
 
@@ -212,8 +236,10 @@ def preference(by_coefficient, losses=None, by_loss=0.0, seed=0):
 def test_b4():
     worlds = [preference(slope) for slope in (-0.25, 0.25, 0.0)]
     assert verdicts(b4_sgd_prefers.judge, worlds) == ["supported", "contradicted", "inconclusive"]
-    found = b4_sgd_prefers.judge(worlds[0]).finding
+    found, exhibits = b4_sgd_prefers.judge(worlds[0])
     assert found.interval[0] < -0.25 < found.interval[1]
+    spread = np.std([row.value for row in exhibits[1].rows.values()], ddof=1)
+    assert f"Learning coefficients of the regions have a standard deviation of {spread:.2g} and errors of" in found.note
 
 
 def test_b4_measures_what_is_planted():
@@ -302,6 +328,7 @@ def test_r1_sets_side_by_side_and_decides_nothing(monkeypatch):
     config = RunConfig(data=Data(name="imdb"), model=MLP(), prior=GaussianPrior(scale=1.0))
     tree, other = predictions(SAME), predictions(GOOD, chains=1, draws=1)
     tree.attrs["num_data"] = 200
+    right = (tree["functions"]["probability"].values.mean((0, 1)).argmax(1) == np.arange(NUM_POINTS) % 2).mean()
     y = np.concatenate([np.arange(NUM_POINTS) % 2, [0, 1]])  # it has more test points than the run keeps
     published = other["functions"]["probability"].values
     prefixes = Prefixes((1,), (np.concatenate([published, published[:, :, :2]], 2),), np.nan, np.nan)
@@ -316,6 +343,7 @@ def test_r1_sets_side_by_side_and_decides_nothing(monkeypatch):
     assert accuracy["published"].value >= accuracy["mlp of this scale"].value
     assert log_score["published"].value == pytest.approx(other["functions"]["log_likelihood"].values.mean(), rel=1e-12)
     assert 0 < close["total variation"].value < 0.2
+    assert f"{100 * right:.3g} % here; the most frequent class alone is right at 50 %." in judgement.finding.note
     reordered = Bundle("bdl-imdb", "classification", facts, {}, prefixes, y[::-1])
     monkeypatch.setattr(r1_published, "published", lambda name: reordered)
     with pytest.raises(ValueError, match="another order"):

@@ -29,7 +29,7 @@ from bayesnn.suite.execute import execute_suite, lacking
 from bayesnn.suite.judge import judge_suite, read_exhibits, read_findings
 from bayesnn.suite.pages import run_lines, write_run_pages
 from bayesnn.suite.report import show, write_suite_report
-from bayesnn.suite.results import SuiteFolder, Trees, _read
+from bayesnn.suite.results import SuiteFolder, Trees, _read, data_hash
 from bayesnn.suite.suite import Exhibit, Hypothesis, Judgement, Picture, Planned, Suite
 from diagnostics.estimates import Estimate
 from diagnostics.evidence import Evidence
@@ -387,11 +387,12 @@ def test_a_setting_that_is_new_leaves_runs_valid_and_a_default_that_has_changed_
     suite, folder = small_suite(), SuiteFolder(tmp_path)
     path = folder.run_path(suite.folder_names(suite.hypotheses[0])["hmc"])
     path.mkdir(parents=True)
-    recorded = WINE.model_dump(mode="json")
+    recorded, sha256 = WINE.model_dump(mode="json"), data_hash(WINE.data)
 
     def record():
         text = json.dumps(recorded)
-        facts = {"experiment": "", "sources": {}, "problem": {}, "launches": [], "config": recorded}
+        problem = {"data_sha256": sha256}
+        facts = {"experiment": "", "sources": {}, "problem": problem, "launches": [], "config": recorded}
         (path / "config.json").write_text(text)
         (path / "manifest.json").write_text(json.dumps(facts | {"config_sha256": hashlib.sha256(text.encode()).hexdigest()}))
 
@@ -401,4 +402,8 @@ def test_a_setting_that_is_new_leaves_runs_valid_and_a_default_that_has_changed_
     recorded["thin"] = 2  # as if this had been the default then
     record()
     with pytest.raises(UsageError, match="when defaults of thin were others; remove it"):
+        folder.begin(suite)
+    recorded["thin"], sha256 = WINE.thin, "of other data"
+    record()
+    with pytest.raises(UsageError, match="was run on other data than wine is now; restore them, or remove the run"):
         folder.begin(suite)

@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 
-from diagnostics.estimates import Estimate
+from diagnostics.estimates import LEVEL, Estimate
 from diagnostics.hypotheses import (
+    all_of,
     best_share,
     conjunction,
+    constant_scores,
     detectable,
     equivalence,
     non_inferiority,
@@ -42,6 +45,25 @@ def test_one_contradiction_outweighs_and_support_needs_all():
     assert conjunction([]) == "inconclusive"
 
 
+def test_what_says_much_is_not_contradicted_by_chance():
+    """Ten gains of zero: one interval in forty lies below zero by chance, of those that hold together one in four hundred."""
+    noise = np.random.default_rng(0).normal(size=(2000, 10))
+
+    def verdict(values, level):
+        half = ndtri((1 + level) / 2)
+        return [superiority(Estimate(value, value - half, value + half)) for value in values]
+
+    contradicted = np.mean([all_of(lambda level, row=row: verdict(row, level)) == "contradicted" for row in noise])
+    uncorrected = np.mean(["contradicted" in verdict(row, LEVEL) for row in noise])
+    assert contradicted < 0.025 + 4 * np.sqrt(0.025 * 0.975 / 2000)  # one tail of the interval
+    assert uncorrected > 0.15
+    # Support needs all, each at its own level: 2.2 lies above zero there, and not by the intervals that hold together.
+    assert all_of(lambda level: verdict([2.2, 9.0], level)) == "supported"
+    assert all_of(lambda level: verdict([1.9, 9.0], level)) == "inconclusive"
+    assert all_of(lambda level: verdict([-2.2, 9.0], level)) == "inconclusive"
+    assert all_of(lambda level: verdict([-2.3, 9.0], level)) == "contradicted"
+
+
 def coverage(estimate_of, truth: float, num_repeats: int = 200) -> float:
     found = [estimate_of(np.random.default_rng(seed)) for seed in range(num_repeats)]
     return float(np.mean([one.lower <= truth <= one.upper for one in found]))
@@ -68,6 +90,23 @@ def test_intervals_that_ignore_seeds_would_be_too_short():
         return paired_gain(points[None] + 0.1, (points[None] + members).mean(0, keepdims=True))
 
     assert coverage(ignorant, 0.1) < 0.5
+
+
+def test_splits_share_their_examples():
+    """Twenty splits of 100 examples, one in ten of them for testing: what the training mean gains over predicting zero."""
+    mean, num_train, splits = 0.3, 90, 20
+
+    def over(test_to_train):
+        def one(rng):
+            y = mean + rng.normal(size=100)
+            orders = [rng.permutation(y) for _ in range(splits)]
+            gains = [np.mean(x[num_train:] ** 2 - (x[num_train:] - x[:num_train].mean()) ** 2) for x in orders]
+            return over_splits(gains, test_to_train)
+
+        return coverage(one, mean**2 - 1 / num_train)
+
+    assert over(10 / num_train) >= 0.95 - 4 * 0.015
+    assert over(0.0) < 0.95 - 4 * 0.015  # the negative control: as if splits were independent
 
 
 def test_groups_are_resampled():
@@ -104,8 +143,8 @@ def test_detectable_differences_are_found_in_four_cases_of_five(num_comparisons)
     """4,000 repeats, so that the share has a standard deviation of 0.0063."""
     rng, level = np.random.default_rng(0), simultaneous_level(num_comparisons)
     noise = rng.normal(size=(4000, 1000))
-    wide = np.mean([detectable(over_splits(row, level), level) for row in noise[:100]])
-    gains = [over_splits(row + wide, level) for row in noise]
+    wide = np.mean([detectable(over_splits(row, 0.0, level), level) for row in noise[:100]])
+    gains = [over_splits(row + wide, 0.0, level) for row in noise]
     assert np.mean([superiority(gain) == "supported" for gain in gains]) == pytest.approx(0.8, abs=4 * 0.0063)
 
 
@@ -120,6 +159,29 @@ def test_the_best_method_wins_most_resamples():
     points = np.random.default_rng(0).normal(size=(1, 300))
     shares = best_share([points, points + 0.2, points - 0.2])
     assert shares.tolist() == [0.0, 1.0, 0.0]
+
+
+def test_members_that_differ_leave_open_which_is_best():
+    """On the same points, one method's members scatter by more than its lead."""
+    points = np.random.default_rng(0).normal(size=(1, 300))
+    members = points + np.array([-0.4, -0.2, 0.1, 0.6])[:, None]  # 0.025 better on average
+    assert 0.3 < best_share([points, members])[1] < 0.8
+    assert best_share([points, members.mean(0, keepdims=True)]).tolist() == [0.0, 1.0]
+
+
+def test_the_best_constant_prediction():
+    def tree(task, functions, y):
+        attrs, weights = {"kind": "mcmc", "task": task}, {"w": np.zeros((1, 1))}
+        return make_tree(attrs=attrs, posterior=weights, functions=functions, observed_data={"y_test": y})
+
+    classes = constant_scores(tree("classification", {"probability": np.full((1, 1, 4, 2), 0.5)}, np.array([0, 1, 1, 1])))
+    np.testing.assert_allclose(classes["log_score"], np.log([[0.25, 0.75, 0.75, 0.75]]))
+    assert classes["accuracy"].tolist() == [[0, 1, 1, 1]]
+    numbers = constant_scores(
+        tree("regression", {"mean": np.zeros((1, 1, 2)), "scale": np.ones((1, 1, 2))}, np.array([1.0, 3.0]))
+    )
+    np.testing.assert_allclose(numbers["squared_error"], [[-1.0, -1.0]])
+    np.testing.assert_allclose(numbers["log_score"], -0.5 * np.log(2 * np.pi * np.e))
 
 
 def test_scores_of_the_mixture_and_of_each_chain():
