@@ -68,7 +68,6 @@ def run(
     add_chains: bool = False,
 ) -> int:
     """Sample an experiment into a new folder; or continue, or widen, the one that the same command began."""
-    _refuse_object_store(runs)
     path = run_path(experiment, name, runs)
     if not distributed.on_first(path.exists):  # one answer for all processes: the first may be about to make it
         try:
@@ -96,7 +95,7 @@ def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
     from bayesnn.execute import begin, execute
     from bayesnn.progress import Reporter
 
-    sources = _sources(experiment, config)
+    folder, sources = RunFolder(path), _sources(experiment, config)
     problem = build_problem(config, data_mesh(config, config.chains))
     method = build_method(config, problem)
     begun = begin(config, problem, method)
@@ -112,7 +111,6 @@ def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
             RunFolder.create(path, config, facts, _copies(sources), begun)
 
     distributed.on_first(create)
-    folder = RunFolder(path)
     return execute(folder, folder.shards()[0], problem, method, Reporter(str(path), console()))
 
 
@@ -224,15 +222,6 @@ def console() -> Console:
 def exit_status(state: str) -> int:
     """Return the exit status of a command that left a run in this state."""
     return 0 if state == "complete" else INTERRUPTED
-
-
-def _refuse_object_store(runs: Path) -> None:
-    scheme, colon, _ = runs.parts[0].partition(":") if runs.parts else ("", "", "")
-    if colon and len(scheme) > 1:
-        raise UsageError(
-            f"--runs {runs}: runs live in a file system, because a commit needs a rename that is atomic, and object stores "
-            f"({scheme}://) have none; run on a local or network disk and copy the folder when it is complete"
-        )
 
 
 def _sources(experiment: str, config: RunConfig) -> dict[str, tuple[str, str]]:

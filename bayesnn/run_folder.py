@@ -28,7 +28,7 @@ from bayesnn.config import RunConfig
 from bayesnn.errors import UsageError
 from bayesnn.imports import source_of
 from bayesnn.manifest import Launch, Manifest
-from bayesnn.shard import CLAIMED, Commit, Shard, write_atomically
+from bayesnn.shard import CLAIMED, Commit, Shard, refuse_object_store, write_atomically
 
 if TYPE_CHECKING:
     from samplers import Run
@@ -42,9 +42,17 @@ class FolderExistsError(UsageError):
 
 
 class RunFolder:
-    """Reads and writes everything but draws and states, which are the shards'."""
+    """Reads and writes everything but draws and states, which are the shards'.
+
+    Args:
+        path: Where it is, or will be.
+
+    Raises:
+        UsageError: That is in an object store.
+    """
 
     def __init__(self, path: Path):
+        refuse_object_store(path)
         self.path = path
 
     @classmethod
