@@ -104,6 +104,8 @@ def load_run(path: str | Path) -> LoadedRun:
 def read_tree(folder: RunFolder) -> xr.DataTree:
     """Return the committed draws of all shards, by chain, with what the diagnostics need to know as attributes.
 
+    Chains are read as far as all of them are; the attribute `left_out` says what that leaves out, empty where nothing.
+
     Raises:
         UsageError: No draws yet, or a damaged store.
     """
@@ -127,6 +129,7 @@ def read_tree(folder: RunFolder) -> xr.DataTree:
     joined.attrs = {
         **trees[0].attrs,
         "name": folder.path.name,
+        "left_out": folder.left_out(),
         "gradients": sum(commit.gradients for commit, _ in parts),
         "seconds": sum(commit.seconds for commit, _ in parts),
         "num_nonfinite": [count for commit, _ in parts for count in commit.num_nonfinite],

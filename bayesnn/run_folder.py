@@ -247,6 +247,21 @@ class RunFolder:
         """Return the shards that are not complete."""
         return [shard for shard in self.shards() if not shard.read_commit().is_complete]
 
+    def draws_by_chain(self) -> list[int]:
+        """Return how many committed draws each chain has, but for chains without any, which are not read yet."""
+        return [draws for shard in self.shards() if (draws := shard.read_commit().draws) for _ in range(shard.num_chains)]
+
+    def left_out(self) -> str:
+        """Say how many committed draws are not read, since chains are read as far as all of them are; empty where none are."""
+        counts = self.draws_by_chain()
+        if len(set(counts)) < 2:
+            return ""
+        fewest, total = min(counts), sum(counts)
+        return (
+            f"chains have {fewest:,} to {max(counts):,} draws, and the first {fewest:,} of each are read: "
+            f"{total - fewest * len(counts):,} of {total:,} draws are left out, which gradients and seconds count"
+        )
+
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
         try:

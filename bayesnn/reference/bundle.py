@@ -130,7 +130,7 @@ def bundle_of(run: LoadedRun) -> Bundle:
         "code": manifest["launches"][-1]["code"],
         "scores": scores,
         "functions_rhat": rhat_shares(run),
-        "notes": [],
+        "notes": [tree.attrs["left_out"]] if tree.attrs["left_out"] else [],
     }
     y_test = tree["observed_data"].to_dataset()["y_test"].values
     return Bundle(run.folder.path.name, tree.attrs["task"], posterior_facts(run), facts, found, y_test)
