@@ -72,9 +72,8 @@ class LoadedRun:
         return self._predict(predict_draws, inputs, accept_changed_code)
 
     def _predict[T](self, by: Callable[[Posterior, xr.Dataset, Any], T], inputs: Any, accept_changed_code: bool) -> T:
-        import jax
-
         from bayesnn.build import build_posterior
+        from bayesnn.precision import arithmetic
 
         if isinstance(self.config.sampler, Laplace) and self.config.sampler.linearised:
             raise UsageError(
@@ -82,7 +81,7 @@ class LoadedRun:
                 "make the inputs test data of a run"
             )
         self.folder.check_sources(accept_changed_code=accept_changed_code)
-        with jax.enable_x64(self.config.precision == "float64"):
+        with arithmetic(self.config):
             posterior = build_posterior(self.config)
             if posterior.dataset.hash != self.tree.attrs["data_sha256"]:
                 raise UsageError(
