@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 from jax.sharding import Mesh
 
 import samplers
@@ -21,6 +20,7 @@ from bayesnn.methods.build import build_approximation, build_particles
 from bayesnn.methods.tempered_particles import check_arrival, particle_statistics
 from bayesnn.minibatch_kernels import check_batch, optimiser, stochastic_kernels
 from bayesnn.posteriors import Posterior, posterior
+from bayesnn.precision import set_arithmetic
 from bayesnn.problem import Problem, density_problem, network_problem, numpyro_problem
 from bayesnn.sampler_config import StochasticGradient
 from samplers import Kernel, WarmUp
@@ -111,7 +111,7 @@ def build_problem(config: c.RunConfig, mesh: Mesh | None = None) -> Problem:
     Raises:
         UsageError: It names what does not exist, or parts that do not fit together.
     """
-    jax.config.update("jax_enable_x64", config.precision == "float64")
+    set_arithmetic(config)
     try:
         if config.density is None:
             return network_problem(build_posterior(config, mesh), config.test_points)

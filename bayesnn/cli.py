@@ -20,7 +20,7 @@ from tyro.conf import arg
 from tyro.constructors import ConstructorRegistry, StructConstructorSpec, StructFieldSpec, StructTypeInfo
 
 from bayesnn import distributed
-from bayesnn.arguments import Command, Measure, Plan, PlanSuite, Processes, Run
+from bayesnn.arguments import Command, Measure, Plan, PlanSuite, Run
 from bayesnn.config import UNIONS, Frozen, RunConfig, absolute_source, explain, parse
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.interrupts import ending_at_once
@@ -111,9 +111,10 @@ def _with_experiment(command: type[Run | Plan], words: list[str]) -> int:
     from bayesnn.experiments import load_experiment
     from bayesnn.launch import prepare
 
-    prepare()  # before a file of the user's own imports JAX
     if command is Run:
-        _join(words)
+        _prepare_run(words)
+    else:
+        prepare()
     experiment = absolute_source(words[0])
     config = load_experiment(experiment)
     _refuse_other_parts(words[1:])
@@ -173,10 +174,14 @@ def _with_measure(words: list[str]) -> int:
     return commands.HANDLERS["Measure"](parsed.own, settings)
 
 
-def _join(words: list[str]) -> None:
-    """Join the other processes, before a file of the user's own imports what sets JAX to work."""
-    processes, _ = tyro.cli(Processes, args=words, return_unknown_args=True, add_help=False, config=FLAGS)
-    processes.join()
+def _prepare_run(words: list[str]) -> None:
+    """Set JAX up as the run to go on with had it, and join the other processes, before a user's own file sets JAX to work."""
+    from bayesnn.launch import cpu_threads, prepare, run_path
+
+    own, _ = tyro.cli(Run, args=words, prog=f"bayesnn run {words[0]}", return_unknown_args=True, add_help=False, config=FLAGS)
+    goes_on = own.resume_if_exists or own.add_chains
+    prepare(cpu_threads(run_path(own.experiment, own.name, own.runs)) if goes_on else None)
+    own.processes.join()
 
 
 def _chosen_sampler(words: list[str]) -> type[Frozen] | None:

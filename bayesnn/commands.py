@@ -36,9 +36,7 @@ def audit(folder: RunFolder, claims: Sequence[str] = ()) -> int:
     chosen = [_named(HEALTH, name, "claim") for name in claims or HEALTH]
     tree = read_tree(folder)
     findings = judge(tree, chosen)
-    title = str(folder.path)
-    if folder.unfinished():
-        title += f": not complete, {tree['posterior'].sizes['draw']:,} of {folder.config.draws:,} draws a chain"
+    title = title_of(folder)
     print_findings(findings, title)  # first: where the folder cannot be written, they are of use all the same
     if not claims:  # a part of them does not say whether draws can be trusted
         print_headline(findings, tree.attrs["kind"])
@@ -56,7 +54,7 @@ def measure(folder: RunFolder, name: str, settings: Frozen, *, accept_changed_co
     from diagnostics.standard import overall
 
     tree, findings = MEASURES[name].load()(LoadedRun(folder), settings, console())
-    print_findings(findings, f"{folder.path}: {name}")
+    print_findings(findings, title_of(folder, name))
     path = write_measure(folder, name, tree, settings.model_dump(mode="json"), findings)
     console().print(f"{path}", markup=False, soft_wrap=True)
     return 0 if overall(findings) == "pass" else 1
@@ -213,6 +211,15 @@ def read_findings(folder: RunFolder) -> list[Finding]:
 def write_findings(folder: RunFolder, findings: Sequence[Finding]) -> None:
     """Write findings.json."""
     write_atomically(folder.path / "findings.json", json.dumps([finding.to_dict() for finding in findings], indent=1))
+
+
+def title_of(folder: RunFolder, *remarks: str) -> str:
+    """Return what stands above findings on a run: where it lies, and what of its draws they do not rest on."""
+    parts = list(remarks)
+    if folder.unfinished():
+        parts.append(f"not complete, {min(folder.draws_by_chain(), default=0):,} of {folder.config.draws:,} draws a chain")
+    parts += [left_out] if (left_out := folder.left_out()) else []
+    return f"{folder.path}: {'; '.join(parts)}" if parts else str(folder.path)
 
 
 def print_findings(findings: Sequence[Finding], title: str) -> None:

@@ -221,6 +221,9 @@ class RunConfig(Frozen):
     """Of everything random."""
     precision: Literal["float32", "float64"] = "float32"
     """Of weights, data and arithmetic."""
+    matmul_precision: Literal["highest", "high", "default"] = "highest"
+    """Of products of float32 matrices: `highest` is float32; on GPUs both others are TF32, on TPUs three passes of bfloat16 and
+    one; CPUs have float32 alone."""
     microbatch: PositiveInt | None = None
     """Examples whose gradient is computed at a time; bounds memory."""
     data_blocks: PositiveInt = 1

@@ -17,6 +17,7 @@ from bayesnn.build import build_method, describe_sampler
 from bayesnn.density import Linearised
 from bayesnn.draws import by_group
 from bayesnn.posteriors import Posterior
+from bayesnn.precision import full_products
 from bayesnn.predict import predict, predict_draws
 from bayesnn.problem import Problem, network_problem
 from diagnostics.trees import make_tree
@@ -40,10 +41,12 @@ class Sampled:
     run: samplers.Run
     posterior: Posterior | None
 
+    @full_products()
     def predict(self, inputs: Any) -> dict[str, np.ndarray]:
         """Predict on new inputs, in original units; see `bayesnn.predict.predict`."""
         return predict(self._network(), self.tree["posterior"].to_dataset(), inputs)
 
+    @full_products()
     def predict_draws(self, inputs: Any) -> xr.Dataset:
         """Predict on new inputs with every draw on its own; see `bayesnn.predict.predict_draws`."""
         return predict_draws(self._network(), self.tree["posterior"].to_dataset(), inputs)
@@ -56,6 +59,7 @@ class Sampled:
         return self.posterior
 
 
+@full_products()
 def sample(
     key: jax.Array,
     what: Posterior | Problem,
@@ -70,7 +74,8 @@ def sample(
     """Sample a posterior in memory, warm-up included.
 
     For long runs use a run folder (`bayesnn run`), which survives kills; this keeps everything in memory, shows no progress, and
-    warns of draws that no audit would pass.
+    warns of draws that no audit would pass. Matrix products are float32 on accelerators, too, unless
+    `jax_default_matmul_precision` says otherwise.
 
     Args:
         key: Of everything random.

@@ -27,11 +27,13 @@ if TYPE_CHECKING:
 
 
 def prepare(threads: int | None = None) -> None:
-    """Set JAX up, before it is imported: a device a core, a compilation cache on disk.
+    """Set JAX up, before it is imported: a device a core, a compilation cache on disk. Once it is imported, do nothing.
 
     Args:
         threads: Size of the CPU thread pool of the run that is continued: with another size, last bits of draws differ.
     """
+    if "jax" in sys.modules:  # it may have begun with other settings, and a manifest must not say that it had these
+        return
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bayesnn" / "xla"
     defaults = {
         "JAX_NUM_CPU_DEVICES": str(manifest.num_cores()),
@@ -44,6 +46,18 @@ def prepare(threads: int | None = None) -> None:
         os.environ.setdefault(name, value)
 
 
+def cpu_threads(path: Path) -> int | None:
+    """Return the size of the CPU thread pool with which the run in a folder began; None where there is no folder yet."""
+    return RunFolder.open(path).manifest["launches"][0]["cpu_threads"] if path.exists() else None
+
+
+def run_path(experiment: str, name: str, runs: Path) -> Path:
+    """Return the folder of a run: by default it has the name of its experiment, or of the experiment's function."""
+    if is_import_path(experiment):
+        experiment = experiment.rpartition(":")[2].replace("_", "-")
+    return runs / (name or experiment)
+
+
 def run(
     experiment: str,
     config: RunConfig,
@@ -54,10 +68,8 @@ def run(
     add_chains: bool = False,
 ) -> int:
     """Sample an experiment into a new folder; or continue, or widen, the one that the same command began."""
-    _refuse_object_store(runs)
-    path = runs / (name or default_name(experiment))
+    path = run_path(experiment, name, runs)
     if not distributed.on_first(path.exists):  # one answer for all processes: the first may be about to make it
-        prepare()
         try:
             state = sample_into(path, experiment, config)
             if state == "complete":
@@ -70,7 +82,6 @@ def run(
     folder = RunFolder.open(path)
     if folder.config != config.model_copy(update={"chains": folder.config.chains} if add_chains else {}):
         raise UsageError(f"{path} has another configuration, so this command cannot continue it: choose another --name")
-    prepare(folder.manifest["launches"][0]["cpu_threads"])
 
     def is_to_resume() -> bool:
         return resume_if_exists and (not add_chains or any(not shard.is_locked for shard in folder.unfinished()))
@@ -84,7 +95,7 @@ def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
     from bayesnn.execute import begin, execute
     from bayesnn.progress import Reporter
 
-    sources = _sources(experiment, config)
+    folder, sources = RunFolder(path), _sources(experiment, config)
     problem = build_problem(config, data_mesh(config, config.chains))
     method = build_method(config, problem)
     begun = begin(config, problem, method)
@@ -100,7 +111,6 @@ def sample_into(path: Path, experiment: str, config: RunConfig) -> str:
             RunFolder.create(path, config, facts, _copies(sources), begun)
 
     distributed.on_first(create)
-    folder = RunFolder(path)
     return execute(folder, folder.shards()[0], problem, method, Reporter(str(path), console()))
 
 
@@ -112,7 +122,7 @@ def resume(folder: RunFolder, *, accept_changed_code: bool = False, join: Callab
         accept_changed_code: Go on although the experiment's source has changed.
         join: Joins the other processes of this job, before JAX begins to work.
     """
-    prepare(folder.manifest["launches"][0]["cpu_threads"])
+    prepare(cpu_threads(folder.path))
     if join is not None:
         join()
     names = distributed.on_first(lambda: _free(folder))
@@ -204,11 +214,6 @@ def _describe(folder: RunFolder, num_chains: int, *, accept_changed_code: bool) 
     return problem, {**now, "differences": differences}
 
 
-def default_name(experiment: str) -> str:
-    """Return the folder name of an experiment: its own, or its function's."""
-    return experiment.rpartition(":")[2].replace("_", "-") if is_import_path(experiment) else experiment
-
-
 def console() -> Console:
     """Return where people read; of several processes one speaks."""
     return Console(highlight=False, quiet=not distributed.is_first())
@@ -217,15 +222,6 @@ def console() -> Console:
 def exit_status(state: str) -> int:
     """Return the exit status of a command that left a run in this state."""
     return 0 if state == "complete" else INTERRUPTED
-
-
-def _refuse_object_store(runs: Path) -> None:
-    scheme, colon, _ = runs.parts[0].partition(":") if runs.parts else ("", "", "")
-    if colon and len(scheme) > 1:
-        raise UsageError(
-            f"--runs {runs}: runs live in a file system, because a commit needs a rename that is atomic, and object stores "
-            f"({scheme}://) have none; run on a local or network disk and copy the folder when it is complete"
-        )
 
 
 def _sources(experiment: str, config: RunConfig) -> dict[str, tuple[str, str]]:

@@ -72,9 +72,8 @@ class LoadedRun:
         return self._predict(predict_draws, inputs, accept_changed_code)
 
     def _predict[T](self, by: Callable[[Posterior, xr.Dataset, Any], T], inputs: Any, accept_changed_code: bool) -> T:
-        import jax
-
         from bayesnn.build import build_posterior
+        from bayesnn.precision import arithmetic
 
         if isinstance(self.config.sampler, Laplace) and self.config.sampler.linearised:
             raise UsageError(
@@ -82,7 +81,7 @@ class LoadedRun:
                 "make the inputs test data of a run"
             )
         self.folder.check_sources(accept_changed_code=accept_changed_code)
-        with jax.enable_x64(self.config.precision == "float64"):
+        with arithmetic(self.config):
             posterior = build_posterior(self.config)
             if posterior.dataset.hash != self.tree.attrs["data_sha256"]:
                 raise UsageError(
@@ -103,6 +102,8 @@ def load_run(path: str | Path) -> LoadedRun:
 
 def read_tree(folder: RunFolder) -> xr.DataTree:
     """Return the committed draws of all shards, by chain, with what the diagnostics need to know as attributes.
+
+    Chains are read as far as all of them are; the attribute `left_out` says what that leaves out, empty where nothing.
 
     Raises:
         UsageError: No draws yet, or a damaged store.
@@ -127,6 +128,7 @@ def read_tree(folder: RunFolder) -> xr.DataTree:
     joined.attrs = {
         **trees[0].attrs,
         "name": folder.path.name,
+        "left_out": folder.left_out(),
         "gradients": sum(commit.gradients for commit, _ in parts),
         "seconds": sum(commit.seconds for commit, _ in parts),
         "num_nonfinite": [count for commit, _ in parts for count in commit.num_nonfinite],

@@ -107,7 +107,7 @@ def launch() -> Launch:
 
 
 def differences(before: Launch, now: Launch) -> list[str]:
-    """Return, in words, in which versions, code or kinds of device two launches differ."""
+    """Return, in words, in which versions, code, kinds of device or threads of a CPU two launches differ."""
     changed = [
         f"{name} {before['versions'].get(name)} -> {now['versions'].get(name)}"
         for name in sorted(before["versions"].keys() | now["versions"].keys())
@@ -117,4 +117,6 @@ def differences(before: Launch, now: Launch) -> list[str]:
         changed.append(f"the code of this project {before['code'].get('commit')} -> {now['code']['commit']}")
     if set(before["devices"]) != set(now["devices"]):
         changed.append(f"devices {', '.join(sorted(set(before['devices'])))} -> {', '.join(sorted(set(now['devices'])))}")
+    if before["cpu_threads"] != now["cpu_threads"]:
+        changed.append(f"CPU threads {before['cpu_threads']} -> {now['cpu_threads']}, and with them last bits of draws")
     return changed

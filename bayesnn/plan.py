@@ -15,6 +15,7 @@ import samplers
 from bayesnn.build import build_method, build_problem
 from bayesnn.config import APPROXIMATIONS, Approximation, RunConfig, TemperedSMC
 from bayesnn.errors import UsageError, did_you_mean
+from bayesnn.hardware import HARDWARE
 from bayesnn.minibatch_kernels import steps_a_step
 from bayesnn.notation import with_prefix
 from bayesnn.pace import Pace, pace_of_draws
@@ -23,31 +24,6 @@ from bayesnn.progress import duration
 from samplers import Kernel
 from samplers.mesh import mesh_shape
 
-
-class Device(NamedTuple):
-    """Peak dense throughput of one device, FLOP/s, and its memory, bytes: the vendors' data sheets.
-
-    Attributes:
-        flops: At the precision in which matrix products run by default there.
-        memory: Of one device.
-        precision: In words.
-    """
-
-    flops: float
-    memory: float
-    precision: str
-
-
-# A chip each; TPU v3 and v4 are named by chip, not by core.
-HARDWARE = {
-    "a100": Device(156e12, 80e9, "TF32"),
-    "h100": Device(494e12, 80e9, "TF32"),
-    "h200": Device(494e12, 141e9, "TF32"),
-    "tpu-v3": Device(123e12, 32e9, "bfloat16"),
-    "tpu-v4": Device(275e12, 32e9, "bfloat16"),
-    "tpu-v5e": Device(197e12, 16e9, "bfloat16"),
-    "tpu-v5p": Device(459e12, 95e9, "bfloat16"),
-}
 HERE = "here"
 # A gradient of a small network is a few dozen kernels, which take some microseconds each to launch whatever they compute.
 LAUNCH_SECONDS = 1e-4
@@ -56,7 +32,7 @@ COPIES = 8
 # Samplers whose trajectories grow to their length over the first half of a warm-up.
 GROWING = ("hmc", "dynamic-hmc", "adjusted-mclmc")
 # Settings that decide the cost of one gradient; the prior's share of it is that of one more example.
-GRADIENT = ("data", "model", "likelihood", "density", "precision", "microbatch", "data_blocks")
+GRADIENT = ("data", "model", "likelihood", "density", "precision", "matmul_precision", "microbatch", "data_blocks")
 
 
 @dataclass(frozen=True)
@@ -74,6 +50,7 @@ class Plan:
         devices: That have work.
         seconds: Estimated wall time; NaN where gradients are.
         efficiency: Share of the devices' peak at which the time was estimated; None where it was timed.
+        products: In what matrix products are made at that peak, in words; None where it was timed.
         timed_gradients: Of one chain, in the parts of draws that were timed where whole ones take long; None elsewhere.
         step_size: At which the gradients of trajectories are counted, where a warm-up will find another; None elsewhere.
     """
@@ -88,6 +65,7 @@ class Plan:
     devices: int
     seconds: float
     efficiency: float | None
+    products: str | None = None
     timed_gradients: float | None = None
     step_size: float | None = None
 
@@ -191,7 +169,7 @@ def make_plan(
         seconds = chains_a_device * (config.draws + warmup / config.thin) * seconds_a_draw
     else:
         of_chain = gradients / config.chains
-        busy = chains_a_device * of_chain * gradient.flops / (shape[1] * efficiency * HARDWARE[hardware].flops)
+        busy = chains_a_device * of_chain * gradient.flops / (shape[1] * efficiency * HARDWARE[hardware].peak(config).flops)
         seconds = max(busy, of_chain * LAUNCH_SECONDS)
     state = COPIES * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(problem.like))
     data = sum(x.nbytes for x in jax.tree.leaves(problem.batch)) / shape[1]
@@ -209,6 +187,7 @@ def make_plan(
         devices=math.prod(shape),
         seconds=seconds,
         efficiency=None if hardware == HERE else efficiency,
+        products=None if hardware == HERE else HARDWARE[hardware].peak(config).products,
         timed_gradients=timed_gradients,
         step_size=_first_step_size(config),
     )
@@ -275,7 +254,7 @@ def print_plan(console: Console, plan: Plan, hardware: str, devices: int) -> Non
     where = (
         f"this machine, timed{part}"
         if plan.efficiency is None
-        else f"{plan.devices} x {hardware} at {plan.efficiency:.0%} of its {HARDWARE[hardware].precision} peak"
+        else f"{plan.devices} x {hardware} at {plan.efficiency:.0%} of its {plan.products} peak"
     )
     seconds = duration(plan.seconds) if not math.isnan(plan.seconds) else unknown
     table.add_row(f"time on {where}", seconds)

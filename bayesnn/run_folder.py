@@ -28,7 +28,7 @@ from bayesnn.config import RunConfig
 from bayesnn.errors import UsageError
 from bayesnn.imports import source_of
 from bayesnn.manifest import Launch, Manifest
-from bayesnn.shard import CLAIMED, Commit, Shard, write_atomically
+from bayesnn.shard import CLAIMED, Commit, Shard, refuse_object_store, write_atomically
 
 if TYPE_CHECKING:
     from samplers import Run
@@ -42,9 +42,17 @@ class FolderExistsError(UsageError):
 
 
 class RunFolder:
-    """Reads and writes everything but draws and states, which are the shards'."""
+    """Reads and writes everything but draws and states, which are the shards'.
+
+    Args:
+        path: Where it is, or will be.
+
+    Raises:
+        UsageError: That is in an object store.
+    """
 
     def __init__(self, path: Path):
+        refuse_object_store(path)
         self.path = path
 
     @classmethod
@@ -238,6 +246,21 @@ class RunFolder:
     def unfinished(self) -> list[Shard]:
         """Return the shards that are not complete."""
         return [shard for shard in self.shards() if not shard.read_commit().is_complete]
+
+    def draws_by_chain(self) -> list[int]:
+        """Return how many committed draws each chain has, but for chains without any, which are not read yet."""
+        return [draws for shard in self.shards() if (draws := shard.read_commit().draws) for _ in range(shard.num_chains)]
+
+    def left_out(self) -> str:
+        """Say how many committed draws are not read, since chains are read as far as all of them are; empty where none are."""
+        counts = self.draws_by_chain()
+        if len(set(counts)) < 2:
+            return ""
+        fewest, total = min(counts), sum(counts)
+        return (
+            f"chains have {fewest:,} to {max(counts):,} draws, and the first {fewest:,} of each are read: "
+            f"{total - fewest * len(counts):,} of {total:,} draws are left out, which gradients and seconds count"
+        )
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name

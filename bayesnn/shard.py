@@ -180,6 +180,16 @@ def _takes(file: TextIO, kind: int) -> bool:
     return True
 
 
+def refuse_object_store(path: Path) -> None:
+    """Raise UsageError for a path such as gs://bucket/run, which pathlib takes for a folder named gs: here."""
+    scheme, *rest = path.parts or ("",)
+    if scheme.endswith(":"):
+        raise UsageError(
+            f"{scheme}//{'/'.join(rest)} is in an object store, which has no atomic rename, as commits need: use a local or "
+            "network disk, and copy folders there when they are complete"
+        )
+
+
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader, or a kill, sees the old one or the new one."""
     temporary = path.with_name(f".{path.name}.{threading.get_native_id()}.tmp")

@@ -42,14 +42,14 @@ def measure(run: LoadedRun, settings: Shift, console: Console) -> tuple[xr.DataT
     Raises:
         UsageError: Inputs that no corruption suits, or a regression.
     """
-    import jax
     import numpy as np
     import xarray as xr
 
     from bayesnn.build import build_posterior
     from bayesnn.data import corrupt, corruptions_of
+    from bayesnn.precision import arithmetic
 
-    with jax.enable_x64(run.config.precision == "float64"):
+    with arithmetic(run.config):
         posterior = build_posterior(run.config)
         dataset = posterior.dataset
         names = settings.corruptions or corruptions_of(dataset)

@@ -18,6 +18,7 @@ import numpy as np
 
 from bayesnn.errors import UsageError
 from bayesnn.notation import interval, number
+from bayesnn.shard import refuse_object_store
 
 if TYPE_CHECKING:
     from bayesnn.config import RunConfig
@@ -57,8 +58,9 @@ class Bundle:
         """Write the bundle to a new file; it appears under its name when it is whole.
 
         Raises:
-            UsageError: There is something at the path, or it does not end in .npz.
+            UsageError: There is something at the path, it does not end in .npz, or it is in an object store.
         """
+        refuse_object_store(path)
         if path.suffix != ".npz":
             raise UsageError(f"a reference is one .npz file, got {path}")
         if path.exists():
@@ -128,7 +130,7 @@ def bundle_of(run: LoadedRun) -> Bundle:
         "code": manifest["launches"][-1]["code"],
         "scores": scores,
         "functions_rhat": rhat_shares(run),
-        "notes": [],
+        "notes": [tree.attrs["left_out"]] if tree.attrs["left_out"] else [],
     }
     y_test = tree["observed_data"].to_dataset()["y_test"].values
     return Bundle(run.folder.path.name, tree.attrs["task"], posterior_facts(run), facts, found, y_test)

@@ -123,7 +123,7 @@ def render(
             "name": name,
             "others": list(trees)[1:],
             "subtitle": _subtitle(tree),
-            "unfinished": facts[name].unfinished() if name in facts else "",
+            "warnings": _warnings(tree, facts.get(name)),
             "headline": headline(findings, evidence.kind),
             "tiles": _tiles(summary, predicted, name),
             "claims": rows(findings),
@@ -152,6 +152,13 @@ def render(
     )
     text = environment.get_template("report.html").render(context)
     return text.encode("ascii", "xmlcharrefreplace").decode()  # reads the same in every encoding; names of files may be any bytes
+
+
+def _warnings(tree: xr.DataTree, facts: Facts | None) -> list[str]:
+    """Say which draws of the run the page is not about: those to come, and those that some chains have and others lack."""
+    left_out = tree.attrs.get("left_out", "")
+    found = [facts.unfinished() if facts else "", f"{left_out.capitalize()}." if left_out else ""]
+    return [sentence for sentence in found if sentence]
 
 
 def _subtitle(tree: xr.DataTree) -> str:

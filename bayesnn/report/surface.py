@@ -24,6 +24,7 @@ from markupsafe import Markup
 
 from bayesnn.models import nest
 from bayesnn.posteriors import Posterior
+from bayesnn.precision import arithmetic
 from bayesnn.report.pictures import Drawing, Shown, embedded
 from diagnostics.alignment import align
 from diagnostics.symmetry import architecture_of
@@ -145,7 +146,7 @@ def surfaces_of(run: LoadedRun, *, size: int = COARSE) -> dict[str, Any]:
     """
     from bayesnn.build import build_posterior
 
-    with jax.enable_x64(run.config.precision == "float64"):
+    with arithmetic(run.config):
         found = surfaces(build_posterior(run.config), run.tree, size=size)
     return {
         title: {name: np.round(part, DECIMALS).tolist() for name, part in one._asdict().items()} for title, one in found.items()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from bayesnn.config import Data
 from bayesnn.errors import UsageError
 from bayesnn.run_folder import RunFolder
-from bayesnn.shard import write_atomically
+from bayesnn.shard import refuse_object_store, write_atomically
 from bayesnn.suite.suite import Hypothesis, Planned, Suite
 
 if TYPE_CHECKING:
@@ -48,9 +48,17 @@ def data_hash(data: Data) -> str:
 
 
 class SuiteFolder:
-    """Reads and writes a suite's folder; everything is found again by the digest of what was asked for."""
+    """Reads and writes a suite's folder; everything is found again by the digest of what was asked for.
+
+    Args:
+        path: Where it is, or will be.
+
+    Raises:
+        UsageError: That is in an object store.
+    """
 
     def __init__(self, path: Path):
+        refuse_object_store(path)
         self.path = path
 
     def begin(self, suite: Suite) -> None:

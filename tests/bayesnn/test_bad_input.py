@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -255,3 +257,23 @@ def test_the_weights_of_the_tests_fit(own, cli, tmp_path):
 )
 def test_settings_that_do_not_fit_a_density(density, flags, message, refused_run, own):
     assert message in refused_run(own(density), *flags)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("run", "digits-hmc", "--name", "r", "--runs", "gs://b"),
+        ("run", "digits-hmc", "--name", "r", "--runs", "gs://b", "--resume-if-exists"),
+        ("demo", "--runs", "gs://b"),
+        ("resume", "gs://b/r"),
+        ("audit", "gs://b/r"),
+        ("audit-suite", "izmailov2021", "--suites", "gs://b", "--plan"),
+        ("reference", "save", "{finished}", "gs://b/r.npz"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_object_stores_are_refused(words, refused, finished, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    message = refused(*(word.format(finished=finished) for word in words))
+    assert re.match(r"gs://b/\S+ is in an object store, which has no atomic rename", message)
+    assert not list(tmp_path.iterdir())

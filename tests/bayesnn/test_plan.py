@@ -24,12 +24,14 @@ from bayesnn.config import (
     MCDropout,
     MeanFieldVI,
     ParallelTempering,
+    ResNet,
     RunConfig,
     WarmUp,
 )
 from bayesnn.errors import UsageError
+from bayesnn.hardware import HARDWARE
 from bayesnn.launch import sample_into
-from bayesnn.plan import HARDWARE, LAUNCH_SECONDS, Known, gradient_flops, make_plan, print_plan
+from bayesnn.plan import LAUNCH_SECONDS, Known, gradient_flops, make_plan, print_plan
 
 TINY = RunConfig(
     data=Data(name="wine"),
@@ -103,9 +105,28 @@ def test_what_runs_have_in_common_is_built_and_compiled_once(monkeypatch):
 
 def test_time_on_named_hardware():
     plan = make_plan(TINY.model_copy(update={"chains": 10**9}), "a100", devices=8, efficiency=0.5)
-    assert plan.seconds == pytest.approx(plan.gradients * plan.gradient_flops / (8 * 0.5 * HARDWARE["a100"].flops))
+    assert plan.seconds == pytest.approx(
+        plan.gradients * plan.gradient_flops / (8 * 0.5 * HARDWARE["a100"].peaks["highest"].flops)
+    )
+    assert plan.products == "float32"
     small = make_plan(TINY, "a100")
     assert small.seconds == pytest.approx(small.gradients / 2 * LAUNCH_SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("change", "hardware", "peak"),
+    [
+        ({}, "h200", "float32"),
+        ({"matmul_precision": "high"}, "h200", "TF32"),
+        ({"matmul_precision": "default"}, "tpu-v3", "bfloat16"),
+        ({"matmul_precision": "high"}, "tpu-v3", "three-pass bfloat16"),
+        ({"model": ResNet(compute_dtype="bfloat16")}, "tpu-v3", "bfloat16"),
+    ],
+)
+def test_the_peak_is_that_of_the_products(change, hardware, peak):
+    config, device = TINY.model_copy(update=change), HARDWARE[hardware]
+    assert device.peak(config).products == peak
+    assert device.peaks["highest"].flops <= device.peak(config).flops <= device.peaks["bfloat16"].flops
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,7 +16,9 @@ import pytest
 
 from bayesnn import launch
 from bayesnn.load import load_run, read_tree
+from bayesnn.reference import bundle_of
 from bayesnn.run_folder import RunFolder
+from bayesnn.shard import Record, write_atomically
 from tests.bayesnn.conftest import EXPERIMENTS, command, interrupt_in
 
 WINE = f"{EXPERIMENTS}:wine"
@@ -164,3 +167,21 @@ def test_three_jobs_at_once(tmp_path):
     tree = load_run(path).tree
     first = tree["posterior"]["layer_0.bias"].values[:, 0]
     assert len(np.unique(first, axis=0)) == 6  # no two chains alike
+
+
+def test_draws_that_only_some_chains_have_are_told(finished_copy, cli):
+    """As two jobs leave them that `--stop` ended at 40 and at 30 draws."""
+    shutil.copytree(finished_copy / "shards/0-2", finished_copy / "shards/2-2")
+    folder = RunFolder(finished_copy)
+    assert read_tree(folder).attrs["left_out"] == ""
+    shard = folder.shards()[1]
+    commit = shard.read_commit().model_copy(update={"draws": 30})
+    write_atomically(shard.path / "commit.json", Record.of(commit).model_dump_json())
+    told = "chains have 30 to 40 draws, and the first 30 of each are read: 20 of 140 draws are left out"
+    tree = read_tree(folder)
+    assert dict(tree["posterior"].sizes)["draw"] == 30
+    assert tree.attrs["left_out"].startswith(told)
+    assert f"{folder.path}: {told}" in " ".join(cli("audit", finished_copy).out.split())
+    assert cli("report", finished_copy).status == 0
+    assert told.capitalize() in (finished_copy / "report.html").read_text()
+    assert bundle_of(load_run(finished_copy)).facts["notes"] == [tree.attrs["left_out"]]
