@@ -121,12 +121,34 @@ def mean_evidence(log_evidence: Float[np.ndarray, " system"]) -> Evidence:
     Raises:
         ValueError: Fewer than two systems.
     """
-    values = np.asarray(log_evidence, np.float64)
-    if values.ndim != 1 or values.size < 2:
-        raise ValueError(f"log_evidence must be [system] with at least two independent systems, got the shape {values.shape}")
+    values = _systems(log_evidence)
     log_mean = logsumexp(values) - np.log(values.size)
     relative = np.exp(values - log_mean)
     return Evidence(float(log_mean), float(relative.std(ddof=1) / np.sqrt(values.size)))
+
+
+def mean_log_evidence(log_evidence: Float[np.ndarray, " system"]) -> Evidence:
+    r"""Return the mean log evidence of independent systems (runs of `nested_sampling`), whose error is theirs.
+
+    The logarithm of a nested run's evidence sums the logarithms of many shrinkages, so that it is about normal around the truth,
+    with the information over the number of points as its variance :math:`\sigma^2`. The logarithm of the mean evidence would be
+    high by about :math:`\sigma^2 / 2`. For `tempered_smc` and `stepping_stone`, whose evidence itself is unbiased, use
+    `mean_evidence`. With R systems use the quantiles of Student's t with R - 1 degrees of freedom.
+
+    Args:
+        log_evidence: [system] nats, at least two: `NestedEvidence.log_evidence` of each run.
+
+    Returns:
+        Evidence.
+
+    Raises:
+        ValueError: Fewer than two systems.
+
+    References:
+        Skilling 2006, section 4 (the law of the logarithm).
+    """
+    values = _systems(log_evidence)
+    return Evidence(float(values.mean()), float(values.std(ddof=1) / np.sqrt(values.size)))
 
 
 def nested_evidence(
@@ -174,6 +196,14 @@ def nested_evidence(
     log_weights = np.full(dead.size + live.size, -np.inf)
     log_weights[order] = log_shares
     return NestedEvidence(float(log_evidences.mean()), float(log_evidences.std(ddof=1)), information, log_weights)
+
+
+def _systems(log_evidence: Float[np.ndarray, " system"]) -> Float[np.ndarray, " system"]:
+    """Return the log evidences in double precision."""
+    values = np.asarray(log_evidence, np.float64)
+    if values.ndim != 1 or values.size < 2:
+        raise ValueError(f"log_evidence must be [system] with at least two independent systems, got the shape {values.shape}")
+    return values
 
 
 def _checked(betas: ArrayLike, log_likelihood: Float[np.ndarray, "chain draw K"]) -> tuple[np.ndarray, np.ndarray]:

@@ -190,6 +190,7 @@ def evidence_table(roads: Roads, likelihood_temperature: float) -> xr.Dataset:
     import xarray as xr
     from scipy.special import stdtrit
 
+    import samplers
     from bayesnn.measure.tempered import evidence_of_ladders, evidence_of_particles
     from diagnostics.estimates import LEVEL
 
@@ -197,7 +198,8 @@ def evidence_table(roads: Roads, likelihood_temperature: float) -> xr.Dataset:
     found = {"tempered SMC": evidence_of_particles(particles)} | evidence_of_ladders(ladders, likelihood_temperature)
     gradients = {"tempered SMC": particles.gradients, "parallel tempering": ladders.gradients}
     if nested is not None:
-        found["nested sampling"], gradients["nested sampling"] = evidence_of_particles(nested), nested.gradients
+        found["nested sampling"] = samplers.mean_log_evidence(nested.log_evidence)
+        gradients["nested sampling"] = nested.gradients
     value, error = np.array(list(found.values())).T
     reach = error * stdtrit(len(particles.log_evidence) - 1, (1 + LEVEL) / 2)
     by_method = {"log_evidence": value, "standard_error": error, "lower": value - reach, "upper": value + reach}

@@ -164,7 +164,7 @@ def _position_and_log_likelihood(state: Any, arrays: PyTree) -> Any:
 
 
 def evidence_of_particles(particles: Particles) -> Evidence:
-    """Return the log evidence of systems of particles, whose spread gives its error."""
+    """Return the log evidence of systems of tempered SMC, whose spread gives its error."""
     return samplers.mean_evidence(particles.log_evidence)
 
 
@@ -182,5 +182,7 @@ def evidence_of_ladders(ladders: Ladders, likelihood_temperature: float = 1.0) -
         np.array([method(betas, rows).log_evidence for betas, rows in zip(ladders.betas, tempered, strict=True)])
         for method in (samplers.stepping_stone, samplers.thermodynamic_integration)
     )
-    integral = Evidence(float(integrals.mean()), float(integrals.std(ddof=1) / np.sqrt(len(integrals))))
-    return {"stepping stone": samplers.mean_evidence(stones), "thermodynamic integration": integral}
+    return {
+        "stepping stone": samplers.mean_evidence(stones),
+        "thermodynamic integration": samplers.mean_log_evidence(integrals),
+    }

@@ -9,11 +9,11 @@ import pytest
 import scipy.stats
 
 from samplers import (
-    Evidence,
     Save,
     hmc,
     mala,
     mean_evidence,
+    mean_log_evidence,
     nested_evidence,
     nested_sampling,
     parallel_tempering,
@@ -115,6 +115,15 @@ def test_autocorrelated_draws_have_a_larger_error():
 def test_mean_of_systems():
     found = mean_evidence(np.log([1.0, 2.0, 3.0]))
     np.testing.assert_allclose(found, [np.log(2), 1 / 2 / np.sqrt(3)])
+    np.testing.assert_allclose(mean_log_evidence(np.array([1.0, 2.0, 3.0])), [2, 1 / np.sqrt(3)])
+
+
+def test_intervals_of_nested_runs_cover():
+    """200 repeats of 8 runs whose logarithms are normal about the truth; the mean evidence would be high by about 1 nat."""
+    runs = LOG_EVIDENCE + 1.5 * np.random.default_rng(2).normal(size=(200, 8))
+    assert_covers([mean_log_evidence(x) for x in runs], scipy.stats.t.ppf(0.975, 7))
+    with pytest.raises(AssertionError, match="coverage"):
+        assert_covers([mean_evidence(x) for x in runs], scipy.stats.t.ppf(0.975, 7))
 
 
 @every_estimator
@@ -126,8 +135,9 @@ def test_refuses_what_does_not_fit(estimate):
     ]:
         with pytest.raises(ValueError, match=message):
             estimate(betas, values)
-    with pytest.raises(ValueError, match="two independent"):
-        mean_evidence([1.0])
+    for mean in (mean_evidence, mean_log_evidence):
+        with pytest.raises(ValueError, match="two independent"):
+            mean([1.0])
 
 
 def crossing_by_particles():
@@ -141,9 +151,7 @@ def crossing_by_nested_sampling():
     save = Save(lambda state, arrays: (state.dead.log_likelihood, state.num_live))
     result = run_crossing(kernel, jax.random.normal(jax.random.key(1), (16, 200, 2)), save=save)
     runs = [nested_evidence(*x) for x in zip(*result.draws, result.run.state.log_likelihood, strict=True)]
-    # Of logarithms: that of a nested run is normal about the truth, where that of particles is so for the evidence itself.
-    log_evidence = np.array([x.log_evidence for x in runs])
-    return Evidence(log_evidence.mean(), log_evidence.std(ddof=1) / 4)
+    return mean_log_evidence(np.array([x.log_evidence for x in runs]))
 
 
 def crossing_by_a_ladder():
