@@ -133,6 +133,7 @@ def test_both_roads_find_the_evidence(well, roads):
     # The trapezoids of the third have an error that is not in its standard error; on this ladder below 0.1 nats.
     integral = found["thermodynamic integration"]
     assert abs(integral.log_evidence - well.log_evidence) < 0.1 + 4.8 * integral.standard_error
+    assert 0.1 < integral.discretisation < 5
 
 
 def test_evidences_of_ladders_are_averaged_and_not_their_logarithms():
