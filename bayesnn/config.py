@@ -222,7 +222,7 @@ class RunConfig(Frozen):
     precision: Literal["float32", "float64"] = "float32"
     """Of weights, data and arithmetic."""
     microbatch: PositiveInt | None = None
-    """Examples whose gradient is computed at a time; bounds memory."""
+    """Examples whose gradient, and test points whose predictions, are computed at a time; bounds memory."""
     data_blocks: PositiveInt = 1
     """Blocks, a power of two, into which a gradient of all data cuts them; as many devices can share the data of a chain."""
     chain_block: PositiveInt | None = None
