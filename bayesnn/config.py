@@ -225,7 +225,7 @@ class RunConfig(Frozen):
     """Of products of float32 matrices: `highest` is float32; on GPUs both others are TF32, on TPUs three passes of bfloat16 and
     one; CPUs have float32 alone."""
     microbatch: PositiveInt | None = None
-    """Examples whose gradient is computed at a time; bounds memory."""
+    """Examples whose gradient, and test points whose predictions, are computed at a time; bounds memory."""
     data_blocks: PositiveInt = 1
     """Blocks, a power of two, into which a gradient of all data cuts them; as many devices can share the data of a chain."""
     chain_block: PositiveInt | None = None

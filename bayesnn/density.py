@@ -120,14 +120,10 @@ def draw_function(form: Form, target: Target, layers: tuple[str, ...]) -> Callab
         position = state.position
         (log_prior, log_likelihood), gradients = samplers.log_density_gradients(target, position, arrays.batch)
         gradient = jax.tree.map(arrays.tempering.combine, *gradients)
-        constants = arrays.batch.constants
         predicting = form.linearised(state.centre) if isinstance(state, Linearised) else form
-        outputs, extra = predicting.outputs(position, arrays.x_test, constants)
-        functions = original_units(predicting.functions(outputs, extra), arrays.units)
-        test = original_log_likelihood(predicting, position, arrays.x_test, arrays.y_test, constants, arrays.units)
         return {
             "posterior": named(position),
-            "functions": functions | {"log_likelihood": test},
+            "functions": test_predictions(predicting, target.microbatch, position, arrays),
             "log_prior": log_prior,
             "log_likelihood": log_likelihood,
             "lp": arrays.tempering.combine(log_prior, log_likelihood),
@@ -135,6 +131,37 @@ def draw_function(form: Form, target: Target, layers: tuple[str, ...]) -> Callab
         }
 
     return draw
+
+
+def test_predictions(form: Form, microbatch: int | None, position: Params, arrays: DrawArrays) -> dict[str, Array]:
+    """Return what a form predicts on the test inputs, and `log_likelihood` [point] of the test targets, original units.
+
+    Args:
+        form: The functions.
+        microbatch: Points that are evaluated at a time, so that memory does not grow with their number; all if None.
+        position: Of one chain.
+        arrays: The test data.
+    """
+    constants = arrays.batch.constants
+
+    def predict(x: Array, y: Array) -> dict[str, Array]:
+        outputs, extra = form.outputs(position, x, constants)
+        functions = original_units(form.functions(outputs, extra), arrays.units)
+        return functions | {"log_likelihood": original_log_likelihood(form, position, x, y, constants, arrays.units)}
+
+    num_points = arrays.x_test.shape[0]
+    if microbatch is None or microbatch >= num_points:
+        return predict(arrays.x_test, arrays.y_test)
+
+    def piece(first: Array) -> dict[str, Array]:
+        return predict(*(jax.lax.dynamic_slice_in_dim(x, first, microbatch) for x in (arrays.x_test, arrays.y_test)))
+
+    # All pieces have one size, so that one program does; the last one begins early enough, and what it repeats is dropped.
+    firsts = jnp.minimum(jnp.arange(0, num_points, microbatch), num_points - microbatch)
+    repeated = -num_points % microbatch
+    return jax.tree.map(
+        lambda x: jnp.concatenate([x[:-1].reshape(-1, *x.shape[2:]), x[-1, repeated:]]), jax.lax.map(piece, firsts)
+    )
 
 
 def original_log_likelihood(

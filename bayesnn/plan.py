@@ -16,6 +16,7 @@ from bayesnn.build import build_method, build_problem
 from bayesnn.config import APPROXIMATIONS, Approximation, RunConfig, TemperedSMC
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.hardware import HARDWARE
+from bayesnn.memory import Temporaries, device_bytes, draw_bytes, prediction_bytes, temporary_bytes
 from bayesnn.minibatch_kernels import steps_a_step
 from bayesnn.notation import with_prefix
 from bayesnn.pace import Pace, pace_of_draws
@@ -27,8 +28,6 @@ from samplers.mesh import mesh_shape
 HERE = "here"
 # A gradient of a small network is a few dozen kernels, which take some microseconds each to launch whatever they compute.
 LAUNCH_SECONDS = 1e-4
-# Each chain of a device holds about position, momentum, gradient and their proposal, twice over for the two sides of an update.
-COPIES = 8
 # Samplers whose trajectories grow to their length over the first half of a warm-up.
 GROWING = ("hmc", "dynamic-hmc", "adjusted-mclmc")
 # Settings that decide the cost of one gradient; the prior's share of it is that of one more example.
@@ -46,7 +45,7 @@ class Plan:
         gradients: Of the whole run, all chains, warm-up included; NaN likewise.
         draw_bytes: On disk, of one draw of one chain.
         run_bytes: On disk, of the whole run.
-        device_bytes: Memory of a device: states, data, and the temporary arrays of a gradient.
+        device_bytes: Memory of a device, see `bayesnn.memory`.
         devices: That have work.
         seconds: Estimated wall time; NaN where gradients are.
         efficiency: Share of the devices' peak at which the time was estimated; None where it was timed.
@@ -92,6 +91,7 @@ class Known:
         self._key = ""
         self._problem: Problem | None = None
         self._gradients: dict[str, Gradient] = {}
+        self._predictions: dict[str, float] = {}
 
     def problem(self, config: RunConfig) -> Problem:
         """Return what a run samples.
@@ -110,11 +110,15 @@ class Known:
         key = gradient_key(config)
         if key not in self._gradients:
             lowered, num_parts = _lowered_gradient(self.problem(config))
-            memory = lowered.compile().memory_analysis()
-            self._gradients[key] = Gradient(
-                _flops(lowered) * num_parts, float(memory.temp_size_in_bytes) if memory else float("nan")
-            )
+            self._gradients[key] = Gradient(_flops(lowered) * num_parts, temporary_bytes(lowered))
         return self._gradients[key]
+
+    def temporaries(self, config: RunConfig) -> Temporaries:
+        """Return what one chain needs while it works; raises what `problem` does."""
+        key = gradient_key(config) + str(config.test_points)
+        if key not in self._predictions:
+            self._predictions[key] = prediction_bytes(self.problem(config))
+        return Temporaries(self.gradient(config).temporary_bytes, self._predictions[key])
 
 
 def gradient_key(config: RunConfig) -> str:
@@ -171,11 +175,8 @@ def make_plan(
         of_chain = gradients / config.chains
         busy = chains_a_device * of_chain * gradient.flops / (shape[1] * efficiency * HARDWARE[hardware].peak(config).flops)
         seconds = max(busy, of_chain * LAUNCH_SECONDS)
-    state = COPIES * sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(problem.like))
-    data = sum(x.nbytes for x in jax.tree.leaves(problem.batch)) / shape[1]
-    of_draws = jax.tree.leaves(problem.save.arrays, is_leaf=lambda x: x is problem.batch)
-    data += sum(x.nbytes for x in of_draws if x is not problem.batch)
-    draw = _draw_bytes(problem)
+    on_cpu = hardware == HERE and jax.default_backend() == "cpu"
+    draw = draw_bytes(problem)
     return Plan(
         num_params=samplers.num_params(problem.like),
         gradient_flops=gradient.flops,
@@ -183,7 +184,7 @@ def make_plan(
         gradients=gradients,
         draw_bytes=draw,
         run_bytes=float(draw) * config.draws * config.chains,
-        device_bytes=chains_a_device * state + data + gradient.temporary_bytes,
+        device_bytes=device_bytes(config, problem, known.temporaries(config), shape, on_cpu=on_cpu),
         devices=math.prod(shape),
         seconds=seconds,
         efficiency=None if hardware == HERE else efficiency,
@@ -317,12 +318,3 @@ def _counted_gradients(kernel: Kernel, problem: Problem) -> float:
     # Nothing but the count is asked for, so that nothing else is compiled; data that were closed over would be all the same.
     zeros = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), problem.like)
     return float(jax.jit(cost)(zeros, problem.batch))
-
-
-def _draw_bytes(problem: Problem) -> int:
-    class Position(NamedTuple):
-        position: Any
-
-    saved = jax.eval_shape(lambda p, a: problem.save.function(Position(p), a), problem.like, problem.save.arrays)
-    info = 5 * 4 + 2  # five numbers and two flags
-    return info + sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(saved))

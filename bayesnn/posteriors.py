@@ -242,7 +242,7 @@ def posterior(
         dataset: Training and test data.
         temperature: T; 1 is the posterior, below 1 a cold posterior.
         likelihood_temperature: :math:`T_\ell`, of the likelihood alone.
-        microbatch: Examples whose gradient is computed at a time, bounding memory; all by default.
+        microbatch: Examples whose gradient, and test points whose predictions, are computed at a time; all by default.
         data_blocks: A power of two, a multiple of the devices that share the data of a chain (`samplers.Target`).
         mesh: Lay the training data over its devices, of which each process reads those of its own; by default all on one device.
 

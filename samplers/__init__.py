@@ -9,7 +9,15 @@ from samplers.control_variates import control_from_start, control_variates
 from samplers.cross_chain_adaptation import cross_chain_adaptation
 from samplers.cycles import skip_exploration
 from samplers.dynamic_hmc import dynamic_hmc
-from samplers.evidence import Evidence, NestedEvidence, mean_evidence, nested_evidence, stepping_stone, thermodynamic_integration
+from samplers.evidence import (
+    Evidence,
+    NestedEvidence,
+    mean_evidence,
+    mean_log_evidence,
+    nested_evidence,
+    stepping_stone,
+    thermodynamic_integration,
+)
 from samplers.folds import BatchMeans, Moments, batch_means, moments
 from samplers.ghmc import ghmc
 from samplers.hmc import hmc
@@ -105,6 +113,7 @@ __all__ = [
     "mclmc",
     "mclmc_adaptation",
     "mean_evidence",
+    "mean_log_evidence",
     "minibatch",
     "moments",
     "nested_evidence",

@@ -60,8 +60,8 @@ def tempered_smc(
 
     Use it for the evidence, and for posteriors of several modes that the prior reaches; its draws are weighted, and a mode that
     no particle finds on the way is missed for good. Each chain of `sample` is a system of its own: positions [chain, P, ...] are
-    independent draws from the prior, a step is a stage, and several chains give an honest error (`mean_evidence`). End with
-    ``until=lambda run: bool(run.state.done.all())``.
+    independent draws from the prior (its temperature: below), a step is a stage, and several chains give an honest error
+    (`mean_evidence`). End with ``until=lambda run: bool(run.state.done.all())``.
 
     A stage raises :math:`\beta` to where the conditional effective sample size falls to a share of P, weights the particles,
     resamples them (systematically) if their own effective sample size is low, and moves each by steps of the kernel at the new
@@ -75,9 +75,17 @@ def tempered_smc(
     the particles adds a bias of order 1/P. In a metric that a particle has a part in itself, P = 200 of them and 3 moves put a
     regression of 5 coefficients off by 0.19 nats (measured), as much as the error of a system; with halves by 0.01 to 0.02.
 
+    The kernel's own temperatures :math:`T, T_\ell` stay in force. At :math:`\beta` the particles sample
+
+    .. math:: p(\theta)^{1/T} \, p(y \mid \theta)^{\beta / (T T_\ell)}
+
+    and the evidence is that of :math:`p(y \mid \theta)^{1 / (T T_\ell)}` under the law that they start from. That must be the
+    prior to the power 1/T (of a normal one: with T times its variance). The weights hold likelihoods alone, so that from draws of
+    the prior itself, at T other than 1, evidence and weights of modes are wrong, and no number says so.
+
     Args:
         kernel: An exact kernel of the target, whose tuning has `tempering`, `step_size` and `inverse_mass_matrix`.
-        target: The kernel's target. The evidence is that of its likelihood under the law that the particles start from.
+        target: The kernel's target.
         num_moves: Steps of the kernel in a stage, >= 1; enough for a particle to forget its start.
         conditional_ess: rho, in (0, 1); nearer to 1 makes more stages.
         resample_below: Share of P, in (0, 1], below which the effective sample size makes the particles be resampled.

@@ -55,8 +55,9 @@ def measure(run: LoadedRun, settings: Evidence, console: Console) -> tuple[xr.Da
     """Estimate the evidence of a run's posterior.
 
     Returns:
-        Group `evidence`: `log_evidence`, `standard_error`, `lower` and `upper` (95 %) by estimator, nats; `by_system` of SMC;
-        `round_trips` by ladder; `gradients` by road. And the finding `evidence-methods-agree`.
+        Group `evidence`, by estimator, nats: `log_evidence`, `standard_error` (of sampling), `discretisation` (what it may be off
+        by beyond that, for its rungs), `lower` and `upper` (95 %, with both); `by_system` of SMC; `round_trips` by ladder;
+        `gradients` by road. And the finding `evidence-methods-agree`.
 
     Raises:
         UsageError: The run samples no network, or at a temperature other than 1.
@@ -185,11 +186,12 @@ def posterior_of(problem: Problem) -> Posterior:
 
 
 def evidence_table(roads: Roads, likelihood_temperature: float) -> xr.Dataset:
-    """Return the log evidence by every method, with errors from the spread of systems and ladders."""
+    """Return the log evidence by every method, with errors from the spread of systems and ladders, and from their rungs."""
     import numpy as np
     import xarray as xr
     from scipy.special import stdtrit
 
+    import samplers
     from bayesnn.measure.tempered import evidence_of_ladders, evidence_of_particles
     from diagnostics.estimates import LEVEL
 
@@ -197,10 +199,12 @@ def evidence_table(roads: Roads, likelihood_temperature: float) -> xr.Dataset:
     found = {"tempered SMC": evidence_of_particles(particles)} | evidence_of_ladders(ladders, likelihood_temperature)
     gradients = {"tempered SMC": particles.gradients, "parallel tempering": ladders.gradients}
     if nested is not None:
-        found["nested sampling"], gradients["nested sampling"] = evidence_of_particles(nested), nested.gradients
-    value, error = np.array(list(found.values())).T
-    reach = error * stdtrit(len(particles.log_evidence) - 1, (1 + LEVEL) / 2)
+        found["nested sampling"] = samplers.mean_log_evidence(nested.log_evidence)
+        gradients["nested sampling"] = nested.gradients
+    value, error, discretisation = np.array(list(found.values())).T
+    reach = error * stdtrit(len(particles.log_evidence) - 1, (1 + LEVEL) / 2) + discretisation
     by_method = {"log_evidence": value, "standard_error": error, "lower": value - reach, "upper": value + reach}
+    by_method["discretisation"] = discretisation
     return xr.Dataset(
         {name: ("estimator", values) for name, values in by_method.items()}
         | {

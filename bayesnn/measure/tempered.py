@@ -164,7 +164,7 @@ def _position_and_log_likelihood(state: Any, arrays: PyTree) -> Any:
 
 
 def evidence_of_particles(particles: Particles) -> Evidence:
-    """Return the log evidence of systems of particles, whose spread gives its error."""
+    """Return the log evidence of systems of tempered SMC, whose spread gives its error."""
     return samplers.mean_evidence(particles.log_evidence)
 
 
@@ -172,6 +172,7 @@ def evidence_of_ladders(ladders: Ladders, likelihood_temperature: float = 1.0) -
     """Return the log evidence by stepping stones and by thermodynamic integration, from the spread of the ladders.
 
     Evidences by stepping stones, each unbiased, are averaged: the mean of their logarithms would be low by half their variance.
+    Integrals, which the rungs put off on every ladder alike, may be off by the mean of what each of them may be.
 
     Args:
         ladders: Four or more.
@@ -179,8 +180,11 @@ def evidence_of_ladders(ladders: Ladders, likelihood_temperature: float = 1.0) -
     """
     tempered = np.asarray(ladders.log_likelihood, float)[:, None] / likelihood_temperature
     stones, integrals = (
-        np.array([method(betas, rows).log_evidence for betas, rows in zip(ladders.betas, tempered, strict=True)])
+        [method(betas, rows) for betas, rows in zip(ladders.betas, tempered, strict=True)]
         for method in (samplers.stepping_stone, samplers.thermodynamic_integration)
     )
-    integral = Evidence(float(integrals.mean()), float(integrals.std(ddof=1) / np.sqrt(len(integrals))))
-    return {"stepping stone": samplers.mean_evidence(stones), "thermodynamic integration": integral}
+    integral = samplers.mean_log_evidence(np.array([one.log_evidence for one in integrals]))
+    return {
+        "stepping stone": samplers.mean_evidence(np.array([one.log_evidence for one in stones])),
+        "thermodynamic integration": integral._replace(discretisation=float(np.mean([one.discretisation for one in integrals]))),
+    }

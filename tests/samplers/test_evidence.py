@@ -9,11 +9,11 @@ import pytest
 import scipy.stats
 
 from samplers import (
-    Evidence,
     Save,
     hmc,
     mala,
     mean_evidence,
+    mean_log_evidence,
     nested_evidence,
     nested_sampling,
     parallel_tempering,
@@ -36,10 +36,12 @@ from tests.samplers.known_evidence import (
 
 pytestmark = pytest.mark.slow
 
+NORMAL = scipy.stats.norm.ppf(0.975)
 BETAS = np.linspace(0, 1, 16) ** 4
 ESTIMATORS = {"thermodynamic": thermodynamic_integration, "stepping stone": stepping_stone}
 every_estimator = pytest.mark.parametrize("estimate", ESTIMATORS.values(), ids=ESTIMATORS.keys())
 KEEP = Save(lambda state, arrays: state.log_likelihood)
+NUM_REPEATS = 30
 
 
 def ladders(num_chains, num_draws, seed=0):
@@ -92,13 +94,49 @@ def test_of_independent_draws_the_error_is_the_spread(estimate):
     assert abs(found[:, 1].mean() / spread - 1) < 0.36
 
 
+def smooth(beta):
+    """A normal likelihood of mean zero under a prior three times as wide: the evidence is 1 / sqrt(10)."""
+    return lambda rng, size: -0.5 * rng.normal(size=size) ** 2 / (1 / 9 + beta)
+
+
+def jumping(beta):
+    """A share of 1e-4 of the prior whose likelihood is exp(20) times that of the rest: the mean jumps at a beta of 0.46."""
+    odds = 1e-4 * np.exp(20 * beta)
+    return lambda rng, size: 20.0 * (rng.uniform(size=size) < odds / (1 + odds))
+
+
+@pytest.mark.parametrize(
+    ("law", "log_evidence", "betas"),
+    [
+        (smooth, -0.5 * np.log(10), np.linspace(0, 1, 4)),
+        (smooth, -0.5 * np.log(10), np.linspace(0, 1, 40) ** 2),
+        (jumping, np.log1p(1e-4 * np.expm1(20)), np.array([0, 0.2, 0.9, 1])),  # where no variance tells of it
+    ],
+    ids=["few rungs", "many rungs", "a jump between rungs"],
+)
+def test_integration_covers_the_evidence_with_its_discretisation_only(law, log_evidence, betas):
+    rng = np.random.default_rng(6)
+    laws = [law(beta) for beta in betas]
+    found = [
+        thermodynamic_integration(betas, np.stack([draw(rng, (2, 500)) for draw in laws], axis=-1)) for _ in range(NUM_REPEATS)
+    ]
+    value, error, discretisation = np.array(found).T
+    off, spread = abs(value - log_evidence), NORMAL * error
+    assert (off < spread + discretisation).all()
+    # Of 30 intervals that cover with 95 %, 22 or fewer do with a probability of 1e-5.
+    assert (np.sum(off < spread) > 22) == (betas.size > 10)
+
+
 def test_correction_of_the_trapezoids():
     """Moments that grow as a polynomial: L of mean beta^3 and variance 3 beta^2 on a coarse ladder, integral 1/4."""
     betas, signs = np.linspace(0, 1, 6), np.tile([-1.0, 1.0], 50)
     values = betas**3 + np.sqrt(3) * betas * signs[None, :, None]
     # To fourth order: exact for a cubic.
-    np.testing.assert_allclose(thermodynamic_integration(betas, values).log_evidence, 0.25, rtol=1e-12)
+    found = thermodynamic_integration(betas, values)
+    np.testing.assert_allclose(found.log_evidence, 0.25, rtol=1e-12)
     assert abs(np.trapezoid(values.mean(axis=(0, 1)), betas) - 0.25) > 0.009
+    # Equal steps: half the distance of the sums of right and left ends is half a step, the correction a twelfth of its square.
+    np.testing.assert_allclose(found.discretisation, 0.2 / 2 + 0.2**2 / 12 * 3, rtol=1e-12)
 
 
 def test_autocorrelated_draws_have_a_larger_error():
@@ -114,7 +152,16 @@ def test_autocorrelated_draws_have_a_larger_error():
 
 def test_mean_of_systems():
     found = mean_evidence(np.log([1.0, 2.0, 3.0]))
-    np.testing.assert_allclose(found, [np.log(2), 1 / 2 / np.sqrt(3)])
+    np.testing.assert_allclose(found, [np.log(2), 1 / 2 / np.sqrt(3), 0])
+    np.testing.assert_allclose(mean_log_evidence(np.array([1.0, 2.0, 3.0])), [2, 1 / np.sqrt(3), 0])
+
+
+def test_intervals_of_nested_runs_cover():
+    """200 repeats of 8 runs whose logarithms are normal about the truth; the mean evidence would be high by about 1 nat."""
+    runs = LOG_EVIDENCE + 1.5 * np.random.default_rng(2).normal(size=(200, 8))
+    assert_covers([mean_log_evidence(x) for x in runs], scipy.stats.t.ppf(0.975, 7))
+    with pytest.raises(AssertionError, match="coverage"):
+        assert_covers([mean_evidence(x) for x in runs], scipy.stats.t.ppf(0.975, 7))
 
 
 @every_estimator
@@ -126,8 +173,9 @@ def test_refuses_what_does_not_fit(estimate):
     ]:
         with pytest.raises(ValueError, match=message):
             estimate(betas, values)
-    with pytest.raises(ValueError, match="two independent"):
-        mean_evidence([1.0])
+    for mean in (mean_evidence, mean_log_evidence):
+        with pytest.raises(ValueError, match="two independent"):
+            mean([1.0])
 
 
 def crossing_by_particles():
@@ -141,9 +189,7 @@ def crossing_by_nested_sampling():
     save = Save(lambda state, arrays: (state.dead.log_likelihood, state.num_live))
     result = run_crossing(kernel, jax.random.normal(jax.random.key(1), (16, 200, 2)), save=save)
     runs = [nested_evidence(*x) for x in zip(*result.draws, result.run.state.log_likelihood, strict=True)]
-    # Of logarithms: that of a nested run is normal about the truth, where that of particles is so for the evidence itself.
-    log_evidence = np.array([x.log_evidence for x in runs])
-    return Evidence(log_evidence.mean(), log_evidence.std(ddof=1) / 4)
+    return mean_log_evidence(np.array([x.log_evidence for x in runs]))
 
 
 def crossing_by_a_ladder():
@@ -156,9 +202,9 @@ def crossing_by_a_ladder():
     positions = jax.random.normal(jax.random.key(2), (4, 2))
     draws = sample(jax.random.key(0), kernel, positions, CROSSING_BATCH, num_steps=6000, tuning=tuning, save=KEEP).draws
     found = stepping_stone(betas, draws[:, 300:])
-    # Between the prior and the next rung the mean likelihood bends too much for trapezoids.
+    # Between the prior and the next rung the mean likelihood bends too much for trapezoids, and they say so.
     trapezoids = thermodynamic_integration(betas, draws[:, 300:])
-    assert abs(trapezoids.log_evidence - CROSSING_LOG_EVIDENCE) > 10 * trapezoids.standard_error
+    assert 10 * trapezoids.standard_error < abs(trapezoids.log_evidence - CROSSING_LOG_EVIDENCE) < trapezoids.discretisation
     return found
 
 
@@ -187,9 +233,6 @@ def test_every_way_finds_the_evidence_of_a_crossing(find):
 def repeats():
     """200 repeats of 2 ladders."""
     return ladders(400, 300, seed=5).reshape(200, 2, 300, BETAS.size)
-
-
-NORMAL = scipy.stats.norm.ppf(0.975)
 
 
 @every_estimator

@@ -13,6 +13,7 @@ from samplers import (
     Batch,
     Save,
     Target,
+    Tempering,
     hmc,
     mala,
     mean_evidence,
@@ -22,6 +23,7 @@ from samplers import (
     tempered_smc,
 )
 from samplers.tempered_smc import ParticleState, _variances_of_other_half, next_beta
+from tests.samplers.analytic import NOISE, PRIOR_SCALE
 from tests.samplers.known_evidence import BATCH, COVARIANCE, LOG_EVIDENCE, MEAN, TARGET, assert_covers, prior_draws
 
 pytestmark = pytest.mark.slow
@@ -69,6 +71,25 @@ def test_weighted_particles_have_the_posterior_moments(finished):
     assert_mean(np.einsum("sp,spd->sd", weights, positions), MEAN)
     centred = positions - MEAN
     assert_mean(np.einsum("sp,spd,spe->sde", weights, centred, centred), COVARIANCE)
+
+
+def test_at_a_temperature_particles_start_from_the_prior_tempered():
+    """At T = 2 a normal prior, and so the posterior, has twice its variance; from the prior itself the evidence is wrong."""
+    tuning = SMC.initial_tuning._replace(tempering=Tempering.at(2.0))
+    right, wrong = (
+        run_systems(positions=scale * prior_draws(0, NUM_SYSTEMS, NUM_PARTICLES), tuning=tuning).run.state
+        for scale in (np.sqrt(2), 1)
+    )
+    # The square root of a normal density is one of twice the variance, but for its constant.
+    x, y, noise = np.asarray(BATCH.data["x"], float), np.asarray(BATCH.data["y"], float), 2 * NOISE**2
+    covariance = noise * np.eye(len(y)) + 2 * PRIOR_SCALE**2 * x @ x.T
+    constant = len(y) / 2 * np.log(2 * np.pi * noise) - len(y) / 4 * np.log(2 * np.pi * NOISE**2)
+    exact = constant + scipy.stats.multivariate_normal(np.zeros(len(y)), covariance).logpdf(y)
+    estimate, other = mean_evidence(right.log_evidence), mean_evidence(wrong.log_evidence)
+    assert abs(estimate.log_evidence - exact) < 5 * estimate.standard_error
+    assert abs(other.log_evidence - exact) > 5 * other.standard_error
+    weights, centred = np.exp(np.asarray(right.log_weights, np.float64)), np.asarray(right.position, np.float64) - MEAN
+    assert_mean(np.einsum("sp,spd,spe->sde", weights, centred, centred), 2 * COVARIANCE)
 
 
 def test_finds_the_weights_of_modes():
