@@ -265,7 +265,12 @@ class _Execution:
         is_block_end = self.done.draws % self.block == 0
         if not is_block_end:
             return None
-        return reason_to_stop(self.config.stop, self.shard, self.done, self.block, self.draw_types)
+        done = self.done
+
+        def read(name: str) -> np.ndarray:
+            return self.shard.draws.read(name, done.draws)
+
+        return reason_to_stop(self.config.stop, done, self.block, self.draw_types, read)
 
     def _sample(self, on_chunk: Callable[[Result], None], *, steps: int, thin: int, save: Any, chunk_draws: int) -> None:
         kernel = self.method.kernel if self.done.phase else self.method.first_kernel
