@@ -75,10 +75,10 @@ def begin(config: RunConfig, problem: Problem, method: Method, first_chain: int 
 def _starts(config: RunConfig, problem: Problem, key: Any, first_chain: int) -> Any:
     """Return where chains begin, as the first process finds it: a fit might differ in last bits, or not go through elsewhere."""
     found = []
-    on_first(lambda: found.append(problem.init(key, first_chain + config.chains, config.start)))
-    own = jax.tree.map(lambda x: x[first_chain:], found[0]) if found else None
+    on_first(lambda: found.append(problem.init(key, config.chains, config.start, first_chain)))
     return processes.from_first(
-        own, jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.chains, *x.shape), x.dtype), problem.like)
+        found[0] if found else None,
+        jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.chains, *x.shape), x.dtype), problem.like),
     )
 
 
