@@ -334,15 +334,17 @@ class _Execution:
         return {name: (x.shape, x.dtype) for name, x in by_name(Result(draws, info, self.run, False)).items()}
 
     def _start_store(self) -> None:
+        own_chains = processes.own(self.run.chain)
+        first_chains = processes.gather(int(own_chains[0]) - self.shard.first_chain if own_chains.size else 0)
         if is_first():
-            self._create_store()
+            self._create_store(first_chains.tolist())
         processes.gather(0)  # nobody writes before that
 
-    def _create_store(self) -> None:
+    def _create_store(self, first_chains: list[int]) -> None:
         store = self.shard.draws
         shutil.rmtree(store.path, ignore_errors=True)  # of an execution that was killed before its first commit of draws
         description = self.problem.description | describe_sampler(self.config.sampler)
         constants = {"constant_data/layer_size": (np.array(list(self.problem.layers.values())), ["layer"])}
         if self.problem.y_test is not None:
             constants["observed_data/y_test"] = (self.problem.y_test, ["point"])
-        store.create(self.shard.num_chains, self.config.draws, self.block, self.draw_types, constants, description)
+        store.create(self.shard.num_chains, self.config.draws, self.block, self.draw_types, constants, description, first_chains)
