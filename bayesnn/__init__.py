@@ -8,7 +8,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bayesnn.config import HMC, NUTS, SGLD, Imported, Optimise, RunConfig, WarmUp
+    from bayesnn.config import HMC, NUTS, SGLD, Imported, Optimise, RunConfig, Stop, WarmUp
     from bayesnn.errors import UsageError
     from bayesnn.inference import Sampled, sample
     from bayesnn.load import LoadedRun, load_run
@@ -26,6 +26,7 @@ _HOME = {
     "RunConfig": "config",
     "SGLD": "config",
     "Sampled": "inference",
+    "Stop": "config",
     "UsageError": "errors",
     "WarmUp": "config",
     "density_problem": "problem",

@@ -23,6 +23,7 @@ from bayesnn.posteriors import Posterior, posterior
 from bayesnn.precision import set_arithmetic
 from bayesnn.problem import Problem, density_problem, network_problem, numpyro_problem
 from bayesnn.sampler_config import StochasticGradient
+from bayesnn.stopping import check_functions
 from samplers import Kernel, WarmUp
 
 # What the diagnostics need to know of a sampler: whether its draws have a history, and whether it is exact.
@@ -209,8 +210,9 @@ def build_method(config: c.RunConfig, problem: Problem) -> Method:
     """Build sampler and warm-up.
 
     Raises:
-        UsageError: Settings that do not fit the problem.
+        UsageError: Settings that do not fit the problem, or a target on functions that it does not have.
     """
+    check_functions(config.stop, problem)
     try:
         return _method(config, problem)
     except ValueError as error:

@@ -172,10 +172,19 @@ class Stop(Frozen):
     """Bulk effective sample size, all chains of a job together, that 95 % of the function values reach."""
     rhat: Annotated[float, Field(gt=1)] | None = None
     """R-hat that 95 % of the function values stay below."""
+    functions: tuple[str, ...] = ()
+    """What `ess` and `rhat` judge: recorded functions (probability, mean, scale, log_likelihood), layers or weights (layer_0,
+    layer_0.kernel). By default all predictions, or all weights where there are none."""
     gradients: PositiveFloat | None = None
     """Full-data gradients spent in sampling, all chains of a job."""
     seconds: PositiveFloat | None = None
     """Wall time spent in sampling."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Stop:
+        if self.functions and self.ess is None and self.rhat is None:
+            raise ValueError("functions would have no effect: they are what ess and rhat judge, and neither is given")
+        return self
 
 
 type Model = Annotated[MLP | LeNet | ResNet | CNNLSTM | Imported, Field(discriminator="kind")]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +68,9 @@ class Block:
 class DrawStore:
     """Arrays [chain, draw, ...] by name `group/variable`, of a fixed number of draws, filled from the front.
 
-    A block file is replaced whole (temporary name, fsync, rename), so a kill leaves it as it was or as it should be. How many
-    draws count is not said here but in the commit record.
+    A block file is replaced whole (temporary name, fsync, rename), so a kill leaves it as it was or as it should be. It holds
+    chains of one process alone. Processes that go on with a run that fewer of them began do share files; tensorstore's locks then
+    have them take turns. How many draws count is not said here but in the commit record.
     """
 
     def __init__(self, path: Path):
@@ -83,6 +85,7 @@ class DrawStore:
         draw: Mapping[str, tuple[tuple[int, ...], Any]],
         constants: Mapping[str, tuple[np.ndarray, list[str]]],
         description: Mapping[str, Any],
+        first_chains: Sequence[int] = (0,),
     ) -> None:
         """Make the hierarchy.
 
@@ -93,8 +96,10 @@ class DrawStore:
             draw: Shape and dtype of one draw of one chain, by name.
             constants: Arrays without chain and draw, such as test labels, and the names of their axes, by name.
             description: Attributes of the whole, plain data.
+            first_chains: The first chain, from 0, of each process that will write; no two of them get to write into one file.
         """
         self._write_group(self.path, {**description, ARRAYS: [*draw, *constants]})
+        rows = math.gcd(*first_chains) or num_chains  # of a file: none goes across the first chain of a process
         for name, (shape, dtype) in draw.items():
             group, _, variable = name.partition("/")
             self._write_group(self.path / group)
@@ -104,7 +109,7 @@ class DrawStore:
                 metadata={
                     "shape": [num_chains, num_draws, *shape],
                     "data_type": np.dtype(dtype).name,
-                    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [num_chains, block, *shape]}},
+                    "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [rows, block, *shape]}},
                     "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}],
                     "fill_value": "NaN" if np.issubdtype(dtype, np.floating) else False if dtype == np.bool_ else 0,
                     "dimension_names": [*DIMS, *dimension_names(group, variable, len(shape))],
@@ -170,14 +175,13 @@ class DrawStore:
                 "restore them from a copy, or run again"
             )
         for name in names:
-            chunk, dtype, dims = self._metadata(
-                lambda array: (array["chunk_grid"]["configuration"]["chunk_shape"], array["data_type"], array["dimension_names"]),
-                name,
-            )
+            shape, chunk, dtype, dims = self._metadata(_layout, name)
             size = math.prod(chunk) * np.dtype(dtype).itemsize + CHECKSUM_BYTES
             is_by_draw = dims[:2] == DIMS
-            for block in range(math.ceil(num_draws / chunk[1]) if is_by_draw else 1):
-                index = [0, block, *[0] * (len(chunk) - 2)] if is_by_draw else [0] * len(chunk)
+            parts = math.ceil(shape[0] / chunk[0]) if is_by_draw else 1
+            blocks = math.ceil(num_draws / chunk[1]) if is_by_draw else 1
+            for block, part in itertools.product(range(blocks), range(parts)):
+                index = [part, block, *[0] * (len(chunk) - 2)] if is_by_draw else [0] * len(chunk)
                 file = self.path.joinpath(name, "c", *map(str, index))
                 found = file.stat().st_size if file.exists() else 0
                 if found != size:
@@ -243,6 +247,11 @@ class DrawStore:
             (path / METADATA).write_text(
                 json.dumps({"zarr_format": 3, "node_type": "group", "attributes": dict(attributes)}, indent=1)
             )
+
+
+def _layout(array: Any) -> tuple[list[int], list[int], str, list[str]]:
+    """Return shape, shape of a file's part, type and names of the axes from the description of an array."""
+    return array["shape"], array["chunk_grid"]["configuration"]["chunk_shape"], array["data_type"], array["dimension_names"]
 
 
 def _result(future: Any) -> Any:

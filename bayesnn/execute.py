@@ -75,10 +75,10 @@ def begin(config: RunConfig, problem: Problem, method: Method, first_chain: int 
 def _starts(config: RunConfig, problem: Problem, key: Any, first_chain: int) -> Any:
     """Return where chains begin, as the first process finds it: a fit might differ in last bits, or not go through elsewhere."""
     found = []
-    on_first(lambda: found.append(problem.init(key, first_chain + config.chains, config.start)))
-    own = jax.tree.map(lambda x: x[first_chain:], found[0]) if found else None
+    on_first(lambda: found.append(problem.init(key, config.chains, config.start, first_chain)))
     return processes.from_first(
-        own, jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.chains, *x.shape), x.dtype), problem.like)
+        found[0] if found else None,
+        jax.tree.map(lambda x: jax.ShapeDtypeStruct((config.chains, *x.shape), x.dtype), problem.like),
     )
 
 
@@ -265,7 +265,12 @@ class _Execution:
         is_block_end = self.done.draws % self.block == 0
         if not is_block_end:
             return None
-        return reason_to_stop(self.config.stop, self.shard, self.done, self.block, self.draw_types)
+        done = self.done
+
+        def read(name: str) -> np.ndarray:
+            return self.shard.draws.read(name, done.draws)
+
+        return reason_to_stop(self.config.stop, done, self.block, self.draw_types, read)
 
     def _sample(self, on_chunk: Callable[[Result], None], *, steps: int, thin: int, save: Any, chunk_draws: int) -> None:
         kernel = self.method.kernel if self.done.phase else self.method.first_kernel
@@ -329,15 +334,17 @@ class _Execution:
         return {name: (x.shape, x.dtype) for name, x in by_name(Result(draws, info, self.run, False)).items()}
 
     def _start_store(self) -> None:
+        own_chains = processes.own(self.run.chain)
+        first_chains = processes.gather(int(own_chains[0]) - self.shard.first_chain if own_chains.size else 0)
         if is_first():
-            self._create_store()
+            self._create_store(first_chains.tolist())
         processes.gather(0)  # nobody writes before that
 
-    def _create_store(self) -> None:
+    def _create_store(self, first_chains: list[int]) -> None:
         store = self.shard.draws
         shutil.rmtree(store.path, ignore_errors=True)  # of an execution that was killed before its first commit of draws
         description = self.problem.description | describe_sampler(self.config.sampler)
         constants = {"constant_data/layer_size": (np.array(list(self.problem.layers.values())), ["layer"])}
         if self.problem.y_test is not None:
             constants["observed_data/y_test"] = (self.problem.y_test, ["point"])
-        store.create(self.shard.num_chains, self.config.draws, self.block, self.draw_types, constants, description)
+        store.create(self.shard.num_chains, self.config.draws, self.block, self.draw_types, constants, description, first_chains)

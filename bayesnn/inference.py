@@ -5,9 +5,11 @@ from __future__ import annotations
 import functools
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 
 import samplers
@@ -15,15 +17,16 @@ from bayesnn import config as c
 from bayesnn.alarms import PYTHON, alarm
 from bayesnn.build import build_method, describe_sampler
 from bayesnn.density import Linearised
-from bayesnn.draws import by_group
+from bayesnn.draws import by_group, by_name
 from bayesnn.posteriors import Posterior
 from bayesnn.precision import full_products
 from bayesnn.predict import predict, predict_draws
 from bayesnn.problem import Problem, network_problem
+from bayesnn.shard import Commit
+from bayesnn.stopping import BLOCKS, reason_to_stop
 from diagnostics.trees import make_tree
 
 if TYPE_CHECKING:
-    import jax
     import xarray as xr
 
 
@@ -70,6 +73,7 @@ def sample(
     warmup: c.WarmUp | int = 200,
     thin: int = 1,
     start: str = "prior",
+    stop: c.Stop | None = None,
 ) -> Sampled:
     """Sample a posterior in memory, warm-up included.
 
@@ -86,15 +90,14 @@ def sample(
         warmup: Steps before the first draw, or a `WarmUp` with more to say.
         thin: Steps for each draw kept.
         start: "prior", "model", "map", "pathfinder", or a file of weights (`RunConfig.start`).
+        stop: What ends the run before it has all its draws, such as `Stop(ess=400, functions=("probability",))`.
 
     Raises:
-        UsageError: Settings that do not fit the problem.
+        UsageError: Settings that do not fit the problem, or a target on functions that it does not have.
         TypeError: Neither a posterior nor a problem to sample.
         ValueError: Settings outside their range.
         samplers.SamplingError: A chain left the finite numbers.
     """
-    import jax
-
     problem = network_problem(what) if isinstance(what, Posterior) else what
     if not isinstance(problem, Problem):
         raise TypeError(
@@ -108,6 +111,7 @@ def sample(
         thin=thin,
         warmup=c.WarmUp(steps=warmup) if isinstance(warmup, int) else warmup,
         start=start,
+        stop=c.Stop() if stop is None else stop,
     )
     method = build_method(config, problem)
     start_key, run_key = jax.random.split(key)
@@ -117,7 +121,7 @@ def sample(
         run = move(method.first_kernel, num_steps=config.warmup.steps, save=None).run
         run = method.finish(run)
     began = time.monotonic()
-    result = move(method.kernel, num_steps=draws * thin, thin=thin, save=method.save(problem), run=run)
+    result = _draw(config, functools.partial(move, method.kernel, thin=thin, save=method.save(problem)), run)
     groups = by_group(result)
     if warning := alarm(groups["sample_stats"], [0] * chains, has_warmup=method.warmup is not None, settings=PYTHON):
         warnings.warn(warning, stacklevel=2)
@@ -132,3 +136,25 @@ def sample(
         layers=problem.layers,
     )
     return Sampled(tree, result.run, problem.posterior)
+
+
+def _draw(config: c.RunConfig, move: Callable[..., samplers.Result], run: samplers.Run | None) -> samplers.Result:
+    """Draw by blocks, until all draws are there or there is a reason to stop."""
+    block = config.draws if config.stop == c.Stop() else -(-config.draws // BLOCKS)
+    parts: list[samplers.Result] = []
+    began, done, reason = time.monotonic(), Commit(), None
+
+    def read(name: str) -> np.ndarray:
+        return np.concatenate([by_name(part)[name] for part in parts], axis=1)
+
+    while done.draws < config.draws and reason is None:
+        length = min(block, config.draws - done.draws)
+        parts.append(move(num_steps=length * config.thin, run=run))
+        run, newest = parts[-1].run, by_name(parts[-1])
+        gradients = done.gradients + float(np.sum(newest["sample_stats/num_gradients"]))
+        done = Commit(draws=done.draws + length, gradients=gradients, seconds=time.monotonic() - began)
+        reason = reason_to_stop(config.stop, done, block, newest.keys(), read)
+    if len(parts) == 1:
+        return parts[0]  # uncopied
+    draws, info = jax.tree.map(lambda *x: np.concatenate(x, axis=1), *[(part.draws, part.info) for part in parts])
+    return parts[-1]._replace(draws=draws, info=info)

@@ -96,7 +96,7 @@ class Posterior:
         """Units of the targets."""
         return Units(jnp.asarray(self.dataset.y_mean, float), jnp.asarray(self.dataset.y_scale, float))
 
-    def init(self, key: Key[Array, ""], num_chains: int, start: Start = "prior") -> Params:
+    def init(self, key: Key[Array, ""], num_chains: int, start: Start = "prior", first_chain: int = 0) -> Params:
         """Return positions to start from, every leaf with a leading chain axis.
 
         Args:
@@ -104,6 +104,7 @@ class Posterior:
             num_chains: Number of chains.
             start: "prior" draws from the prior; "model" takes the network's own initialisation (what the likelihood learns then
                 still comes from its prior). A Flax NNX module given as an instance starts every chain at its present weights.
+            first_chain: Index of the first of them.
 
         Raises:
             ValueError: An unknown start.
@@ -111,7 +112,7 @@ class Posterior:
         if start not in STARTS:
             raise ValueError(f"unknown start {start!r}{did_you_mean(start, STARTS)}")
         begin = functools.partial(self._begin, start) if isinstance(key, jax.core.Tracer) else self._starts[start]
-        return begin(key, jnp.arange(num_chains))
+        return begin(key, first_chain + jnp.arange(num_chains))
 
     @functools.cached_property
     def _starts(self) -> dict[str, Callable[..., Params]]:
@@ -182,8 +183,7 @@ class Posterior:
         """
         rows = self._rows(test_points)
         x_test = jnp.asarray(self.dataset.x_test[rows], float)
-        y_test = targets(self.dataset, self.dataset.y_test[rows])
-        arrays = DrawArrays(x_test, y_test, self.batch, self.tempering, self.units)
+        arrays = DrawArrays(x_test, targets(self.dataset, self.dataset.y_test[rows]), self.batch, self.tempering, self.units)
         return Save(draw_function(self.form, self.target, tuple(self.layers)), arrays)
 
     def observed(self, test_points: int | None = None) -> Num[np.ndarray, " point"]:

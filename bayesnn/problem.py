@@ -32,7 +32,7 @@ class Problem:
         target: The distribution.
         batch: Its data.
         tempering: Its temperatures.
-        init: (key, number of chains, start) -> positions.
+        init: (key, number of chains, start, index of the first of them = 0) -> positions, each decided by its chain's index.
         like: Shapes and types of the position of one chain.
         save: What is kept of a draw: {"posterior": ..., "functions": ..., statistics ...}.
         description: Attributes of the run's tree, plain data.
@@ -44,7 +44,7 @@ class Problem:
     target: Target
     batch: Batch
     tempering: Tempering
-    init: Callable[[Any, int, str], Any]
+    init: Callable[..., Any]
     like: Any
     save: Save
     description: dict[str, Any]
@@ -61,13 +61,13 @@ def network_problem(posterior: Posterior, test_points: int | None = None) -> Pro
         test_points: Keep the predictions of this many test points with each draw; all by default.
     """
 
-    def init(key: Any, num_chains: int, start: str) -> Any:
+    def init(key: Any, num_chains: int, start: str, first_chain: int = 0) -> Any:
         if start == "prior" or start == "model":
-            return posterior.init(key, num_chains, start)  # type: ignore[arg-type]  # mypy does not narrow to literals
+            return posterior.init(key, num_chains, start, first_chain)  # type: ignore[arg-type]  # not narrowed to literals
         if start == "map" or start == "pathfinder":
-            begun = posterior.init(key, num_chains, "prior")
-            return (_climbed if start == "map" else _found)(key, posterior, begun, num_chains)
-        return load_positions(Path(start), posterior.init(key, num_chains, "model"))
+            begun = posterior.init(key, num_chains, "prior", first_chain)
+            return (_climbed if start == "map" else _found)(key, posterior, begun, first_chain)
+        return load_positions(Path(start), posterior.like, num_chains, first_chain)
 
     dataset = posterior.dataset
     described = _description(dataset.task, posterior.tempering, posterior.target.num_data, posterior.layers)
@@ -91,17 +91,20 @@ def _symmetries(posterior: Posterior) -> dict[str, str]:
     return {"architecture": to_json(architecture)} if architecture else {}
 
 
-def _climbed(key: Any, posterior: Posterior, positions: Any, num_chains: int) -> Any:
+def _climbed(key: Any, posterior: Posterior, positions: Any, first_chain: int) -> Any:
     """Return the ends of Adam's ways up the posterior density from these positions."""
     adam = optax.adam(optax.cosine_decay_schedule(MAP_LEARNING_RATE, MAP_STEPS))
     kernel = samplers.optimise(posterior.target, adam, tempering=posterior.tempering)
-    climbed = samplers.sample(key, kernel, positions, posterior.whole_batch, num_steps=MAP_STEPS, save=None, throw=False)
+    climbed = samplers.sample(
+        key, kernel, positions, posterior.whole_batch, num_steps=MAP_STEPS, save=None, first_chain=first_chain, throw=False
+    )
     return jax.tree.map(np.asarray, climbed.run.state.position)
 
 
-def _found(key: Any, posterior: Posterior, positions: Any, num_chains: int) -> Any:
+def _found(key: Any, posterior: Posterior, positions: Any, first_chain: int) -> Any:
+    chains = first_chain + jnp.arange(jax.tree.leaves(positions)[0].shape[0])
     # No chain has the key 2^32 - 1, from which nothing else is drawn.
-    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 2**32 - 1), jnp.arange(num_chains))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, 2**32 - 1), chains)
     return samplers.pathfinder_starts(keys, posterior.target, positions, posterior.whole_batch, tempering=posterior.tempering)
 
 
@@ -123,9 +126,10 @@ def density_problem(logdensity: Callable[[Any], Any], position: Any, *, temperat
         shape = getattr(value, "shape", type(value).__name__)
         raise ValueError(f"the log density gives {shape} at the start, expected a scalar: sum over all terms")
 
-    def init(key: Any, num_chains: int, start: str) -> Any:
+    def init(key: Any, num_chains: int, start: str, first_chain: int = 0) -> Any:
         flat, unravel = ravel_pytree(like)
-        return jax.vmap(unravel)(flat + jax.random.normal(key, (num_chains, flat.size), flat.dtype))
+        away = jax.random.normal(key, (first_chain + num_chains, flat.size), flat.dtype)[first_chain:]
+        return jax.vmap(unravel)(flat + away)
 
     return _without_network(target, batch, init, like, temperature)
 
@@ -136,8 +140,8 @@ def numpyro_problem(model: Callable[..., Any], *args: Any, **kwargs: Any) -> Pro
 
     target, batch, starts, _ = from_numpyro(model, *args, **kwargs)
 
-    def init(key: Any, num_chains: int, start: str) -> Any:
-        return starts(key, num_chains)
+    def init(key: Any, num_chains: int, start: str, first_chain: int = 0) -> Any:
+        return starts(key, num_chains, first_chain)
 
     like = jax.tree.map(lambda x: x[0], starts(jax.random.key(0), 1))
     return _without_network(target, batch, init, like, 1.0)

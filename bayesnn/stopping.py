@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayesnn.config import Stop
-from bayesnn.shard import Commit, Shard
+from bayesnn.errors import UsageError
+from bayesnn.shard import Commit
+
+if TYPE_CHECKING:
+    from bayesnn.problem import Problem
 
 # Share of the functions that must reach a target: judging all of them would wait for the extreme of thousands of estimates.
 SHARE = 0.95
@@ -18,35 +24,72 @@ BLOCKS = 100
 GROWTH = 1.2
 
 
-def reason_to_stop(stop: Stop, shard: Shard, commit: Commit, block: int, names: Iterable[str]) -> str | None:
-    """Return why the chains of a shard may stop, or None. Asked where blocks of draws end, so that a resumed run decides alike.
+def judged(chosen: Collection[str], names: Collection[str]) -> list[str]:
+    """Return the arrays of a draw whose convergence decides.
+
+    Args:
+        chosen: Names of functions, of layers or of weights (`Stop.functions`); none for all predictions, or for all weights where
+            there are no predictions.
+        names: Of all arrays of a draw, `group/variable`.
+
+    Raises:
+        UsageError: A name that is not there.
+    """
+    functions, weights = ([name for name in names if name.startswith(f"{group}/")] for group in ("functions", "posterior"))
+    if not chosen:
+        return [name for name in functions if not name.endswith("/log_likelihood")] or weights
+    arrays = {name.partition("/")[2]: name for name in [*functions, *weights]}
+    found = {name: [array for key, array in arrays.items() if key == name or key.startswith(f"{name}.")] for name in chosen}
+    if unknown := [name for name in chosen if not found[name]]:
+        raise UsageError(f"stop.functions: nothing of a draw is called {', '.join(unknown)}; there are {', '.join(arrays)}")
+    return list(dict.fromkeys(array for same in found.values() for array in same))
+
+
+def check_functions(stop: Stop, problem: Problem) -> None:
+    """Refuse names that no draw of a problem will have.
+
+    Raises:
+        UsageError: It lists the names that there are.
+    """
+    if not stop.functions:
+        return
+    import jax
+
+    def kept(position: Any, arrays: Any) -> Any:
+        return problem.save.function(SimpleNamespace(position=position), arrays)
+
+    draw = jax.eval_shape(kept, problem.like, problem.save.arrays)
+    judged(stop.functions, [f"{group}/{name}" for group in ("functions", "posterior") for name in draw.get(group, ())])
+
+
+def reason_to_stop(stop: Stop, done: Commit, block: int, names: Collection[str], read: Callable[[str], np.ndarray]) -> str | None:
+    """Return why chains may stop, or None. Asked where blocks of draws end, so that a resumed run decides alike.
 
     Args:
         stop: What is asked for.
-        shard: The chains, their draws on disk.
-        commit: How far they are.
+        done: How far the chains are, and what they have spent.
         block: Draws of a block.
-        names: Of all arrays in the store.
+        names: Of all arrays of a draw, `group/variable`.
+        read: Name -> all draws of an array so far, [chain, draw, ...].
     """
-    if stop.gradients is not None and commit.gradients >= stop.gradients:
-        return f"{commit.gradients:,.0f} gradients are spent, of {stop.gradients:,.0f}"
-    if stop.seconds is not None and commit.seconds >= stop.seconds:
-        return f"{commit.seconds:,.0f} s of sampling are spent, of {stop.seconds:,.0f}"
+    if stop.gradients is not None and done.gradients >= stop.gradients:
+        return f"{done.gradients:,.0f} gradients are spent, of {stop.gradients:,.0f}"
+    if stop.seconds is not None and done.seconds >= stop.seconds:
+        return f"{done.seconds:,.0f} s of sampling are spent, of {stop.seconds:,.0f}"
     is_asked = stop.ess is not None or stop.rhat is not None
-    if not is_asked or not _is_time_to_look(commit.draws, block):
+    if not is_asked or not _is_time_to_look(done.draws, block):
         return None
     from diagnostics.convergence import ess_bulk, rhat
 
-    functions = [name for name in names if name.startswith("functions/") and not name.endswith("/log_likelihood")]
-    judged = functions or [name for name in names if name.startswith("posterior/")]
-    values = [shard.draws.read(name, commit.draws) for name in judged]
+    values = [read(name) for name in judged(stop.functions, names)]
     flat = np.concatenate([value.reshape(*value.shape[:2], -1) for value in values], axis=2).astype(np.float64)
+    of_chosen = f" of {', '.join(stop.functions)}" if stop.functions else ""
     found = []
     if stop.ess is not None:
         ess = np.nanquantile(ess_bulk(flat), 1 - SHARE)
         if not ess >= stop.ess:
             return None
-        found.append(f"{SHARE:.0%} of {flat.shape[2]:,} values have {ess:,.0f} effective draws or more")
+        found.append(f"{SHARE:.0%} of {flat.shape[2]:,} values{of_chosen} have {ess:,.0f} effective draws or more")
     if stop.rhat is not None:
         largest = np.nanquantile(rhat(flat), SHARE)
         if not largest <= stop.rhat:

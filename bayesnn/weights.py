@@ -14,13 +14,19 @@ from bayesnn.errors import UsageError
 from bayesnn.npz import read_npz
 
 
-def load_positions(path: Path, like: Any) -> Any:
-    """Read weights and start every chain there.
+def load_positions(path: Path, like: Any, num_chains: int, first_chain: int = 0) -> Any:
+    """Read weights and start chains there.
 
     Args:
         path: An .npz whose keys are dotted parameter paths (layer_0.kernel), an orbax checkpoint of the parameter tree, or a run
             folder: chains then start from the last draws of its chains (members of an ensemble, say), in turn if there are more.
-        like: Positions [chain, ...] of the right structure; weights of a file may lack the chain axis.
+        like: Shapes and types of the position of one chain; weights of a file may have a leading axis of chains, from chain 0 to
+            the last of those that are started.
+        num_chains: Chains to start.
+        first_chain: Index of the first of them.
+
+    Returns:
+        Positions, every leaf with a leading axis of the chains that are started.
 
     Raises:
         UsageError: No such file, or weights that do not fit the model; names them.
@@ -29,7 +35,8 @@ def load_positions(path: Path, like: Any) -> Any:
         raise UsageError(f"start: no file {path}; use {', '.join(STARTS)}, a file of weights (.npz or orbax), or a run folder")
     named = [(jax.tree_util.keystr(p, simple=True, separator="."), x) for p, x in jax.tree_util.tree_leaves_with_path(like)]
     is_run = (path / "config.json").exists()
-    found = _read_run(path, num_chains=named[0][1].shape[0]) if is_run else _read_weights(path)
+    end = first_chain + num_chains
+    found = _read_run(path, end) if is_run else _read_weights(path)
     missing, unknown = [n for n, _ in named if n not in found], sorted(set(found) - {n for n, _ in named})
     if missing or unknown:
         raise UsageError(
@@ -40,11 +47,12 @@ def load_positions(path: Path, like: Any) -> Any:
         if not jnp.issubdtype(found[name].dtype, jnp.floating):
             raise UsageError(f"start: {name} in {path} has dtype {found[name].dtype}, expected real numbers")
         value = jnp.asarray(found[name], leaf.dtype)
-        if value.shape not in (leaf.shape, leaf.shape[1:]):
-            raise UsageError(f"start: {name} in {path} has shape {value.shape}, the model has {leaf.shape[1:]}")
+        if value.shape not in (leaf.shape, (end, *leaf.shape)):
+            raise UsageError(f"start: {name} in {path} has shape {value.shape}, the model has {leaf.shape}")
         if not bool(jnp.isfinite(value).all()):
             raise UsageError(f"start: {name} in {path} is not finite")
-        leaves.append(jnp.broadcast_to(value, leaf.shape))
+        own = value if value.shape == leaf.shape else value[first_chain:]
+        leaves.append(jnp.broadcast_to(own, (num_chains, *leaf.shape)))
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 

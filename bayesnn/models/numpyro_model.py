@@ -15,7 +15,7 @@ from samplers import Batch, Target
 
 def from_numpyro(
     model: Callable[..., Any], *args: Any, **kwargs: Any
-) -> tuple[Target, Batch, Callable[[Key[Array, ""], int], dict[str, Array]], Callable[[PyTree], dict[str, Array]]]:
+) -> tuple[Target, Batch, Callable[..., dict[str, Array]], Callable[[PyTree], dict[str, Array]]]:
     """Return the posterior of a NumPyro model as a target, in the unconstrained coordinates that NumPyro itself samples.
 
     The whole log joint density, change of variables included, stands in the target's log prior; num_data is 0, so there are no
@@ -27,8 +27,8 @@ def from_numpyro(
         **kwargs: Its keyword arguments.
 
     Returns:
-        Target; batch; (key, number of chains) -> starts [chain, ...] by NumPyro's init_to_uniform; and constrain, position ->
-        values of all sample and deterministic sites of one draw.
+        Target; batch; (key, number of chains, index of the first = 0) -> starts [chain, ...] by NumPyro's init_to_uniform; and
+        constrain, position -> values of all sample and deterministic sites of one draw.
 
     Raises:
         ValueError: A model without latent variables, with a discrete one, or without a finite density at any start.
@@ -58,8 +58,8 @@ def from_numpyro(
         model_args, model_kwargs = arguments(constants)
         return -potential(*model_args, **model_kwargs)(position)
 
-    def init(key: Key[Array, ""], num_chains: int) -> dict[str, Array]:
-        return initialise(jax.random.split(key, num_chains)).param_info.z
+    def init(key: Key[Array, ""], num_chains: int, first_chain: int = 0) -> dict[str, Array]:
+        return initialise(jax.random.split(key, first_chain + num_chains)[first_chain:]).param_info.z
 
     arrays = [jnp.asarray(leaf) for leaf, array in zip(leaves, is_array, strict=True) if array]
     target = Target(log_joint, lambda position, data, constants: jnp.zeros(0), num_data=0)

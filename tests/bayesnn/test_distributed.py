@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -90,6 +91,15 @@ def assert_same_draws(path, expected):
             np.testing.assert_array_equal(tree[group][name].values, values.values, err_msg=name)
 
 
+def chains_in_files(path):
+    """Return how many chains share a file of draws, by array."""
+    (shard,) = RunFolder(path).shards()
+    arrays = [json.loads(file.read_text()) for file in shard.draws.path.glob("*/*/zarr.json")]
+    return {
+        array["chunk_grid"]["configuration"]["chunk_shape"][0] for array in arrays if array["dimension_names"][:1] == ["chain"]
+    }
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_chains_over_processes_one_of_which_is_killed(victim, tmp_path):
@@ -109,6 +119,7 @@ def test_chains_over_processes_one_of_which_is_killed(victim, tmp_path):
     assert 0 < commit.draws < 40
     assert len(list(folder.shards()[0].path.glob("checkpoints/*/*.npz"))) == 2  # a part by each process
     assert folder.manifest["launches"][0]["processes"] == 2
+    assert chains_in_files(path) == {1}  # of two
     assert command("resume", path) == 0
     assert command(*run_words(tmp_path / "one")) == 0
     assert_same_draws(path, tmp_path / "one")
@@ -126,6 +137,15 @@ def test_processes_that_stop_early_do_so_at_the_draw_of_one(tmp_path):
     assert command(*run_words(tmp_path / "one", *stop)) == 0
     assert 0 < RunFolder(tmp_path / "two").shards()[0].read_commit().draws < 400
     assert_same_draws(tmp_path / "two", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_with_a_run_of_one(halfway_copy, finished):
+    """Whose files hold both chains, so that the two take turns."""
+    assert chains_in_files(halfway_copy) == {2}
+    statuses, said = two_processes("resume", halfway_copy)
+    assert statuses == [0, 0], said
+    assert_same_draws(halfway_copy, finished)
 
 
 @pytest.mark.slow

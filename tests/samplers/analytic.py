@@ -127,17 +127,20 @@ def _student_log_prior(position: Any, constants: Any) -> Any:
     return -0.5 * (freedom + 1) * jnp.sum(jnp.log1p((position / scale) ** 2 / freedom))
 
 
-def student() -> Analytic:
+STUDENT_SCALE = np.array([0.5, 1.0, 2.0])
+
+
+def student(scale: np.ndarray = STUDENT_SCALE) -> Analytic:
     """A product of Student t distributions: no Gaussian, four moments and more."""
-    freedom, scale = 8.0, np.array([0.5, 1.0, 2.0])
+    freedom = 8.0
     marginals = [scipy.stats.t(freedom, scale=s) for s in scale]
     return Analytic(
         Target(_student_log_prior, _no_log_likelihood, 0),
         Batch((), jnp.zeros(0), (jnp.float32(freedom), jnp.asarray(scale, jnp.float32))),
-        np.zeros(3),
+        np.zeros(scale.size),
         np.diag([m.var() for m in marginals]),
         marginals,
-        lambda rng, n: rng.standard_t(freedom, (n, 3)) * scale,
+        lambda rng, n: rng.standard_t(freedom, (n, scale.size)) * scale,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import jax
@@ -9,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samplers import Batch, Kernel, Save, cyclical, sample, skip_exploration
+from samplers import Batch, Kernel, Save, cyclical, sample, sgld, skip_exploration
 from samplers.stochastic import stochastic_info
+from tests.samplers.analytic import assert_means, flat, isotropic
 
 KEY = jax.random.key(3)
 BATCH = Batch((), jnp.zeros(0))
@@ -72,3 +74,27 @@ def test_what_no_step_of_a_cycle_samples_is_refused():
         skip_exploration(LOGGING, 1)
     with pytest.raises(ValueError, match="first_step must be a multiple of cycle_length 10, where a cycle begins; got 15"):
         skip_exploration(LOGGING, 10, first_step=15)
+
+
+def variances(step_sizes, is_noisy):
+    """Variance after each step of a cycle of SGLD on a standard Gaussian: the one that a whole cycle returns to where it was."""
+    kept, added = (1 - step_sizes / 2) ** 2, np.where(is_noisy, step_sizes, 0.0)
+
+    def after_each(variance):
+        return np.array(list(itertools.accumulate(zip(kept, added, strict=True), lambda v, s: s[0] * v + s[1], initial=variance)))
+
+    return after_each(after_each(0.0)[-1] / (1 - np.prod(kept)))[1:]
+
+
+def test_draws_of_a_gaussian_have_the_law_of_their_place_in_the_cycle():
+    """The noiseless half of a cycle draws chains to the mode, the other half lets them out again, step by step."""
+    cycle_length, step_size, known = 20, 0.3, isotropic()
+    steps, schedule = np.arange(cycle_length), cyclical(cycle_length)
+    is_noisy = np.asarray(schedule.is_sampling(steps))
+    expected = variances(step_size * np.asarray(schedule.multiplier(steps), float), is_noisy)[is_noisy]
+    kernel = skip_exploration(sgld(known.target, step_size=step_size, schedule=schedule), cycle_length)
+    draws = flat(sample(KEY, kernel, known.positions(8), known.batch, num_steps=20_000).draws)[:, 1000:]
+    squares = draws.reshape(8, -1, expected.size, 2) ** 2
+    assert_means(squares, expected[:, None])
+    with pytest.raises(AssertionError, match="standard errors"):  # where draws are of the next step each
+        assert_means(squares, np.roll(expected, -1)[:, None])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 import scipy.stats
 from arviz_stats.base import array_stats
 
-from samplers import Batch, Target, Tempering, hmc, make_mesh, sample, sgld, start
+from samplers import Batch, Target, Tempering, control_variates, hmc, make_mesh, rmsprop, sample, sgld, start
 from tests.samplers.analytic import (
     ANALYTIC,
     assert_covariance,
@@ -62,22 +64,16 @@ def test_exact_samplers_leave_the_target_invariant(row, make_known):
 
 
 @pytest.mark.parametrize(
-    "row",
-    [
-        pytest.param(row, id=name, marks=slow_unless(name in ("hmc", "nuts")))
-        for name, row in EXACT.items()
-        if name != "parallel tempering"  # its temperatures are those of its rungs
-    ],
+    "row", [pytest.param(row, id=name, marks=slow_unless(name in ("hmc", "nuts"))) for name, row in EXACT.items()]
 )
 def test_exact_samplers_recover_temperatures(row):
-    """Bayesian linear regression, whose tempered posteriors are closed forms; one compiled program for all temperatures."""
-    kernel = row.kernel(regression().target)
+    """Bayesian linear regression, whose tempered posteriors are closed forms; one compiled program for all temperatures.
+
+    The temperatures of a ladder's rungs are multiples of these."""
     for temperatures in TEMPERATURES:
         known = regression(*temperatures)
-        tuning = kernel.initial_tuning._replace(
-            step_size=jnp.float32(row.step_size_at(smallest_scale(known))), tempering=Tempering.at(*temperatures)
-        )
-        draws, _ = draws_of(kernel, known, num_steps=6000 * row.thin, thin=row.thin, tuning=tuning)
+        kernel = row.kernel(known.target, row.step_size_at(smallest_scale(known)), Tempering.at(*temperatures))
+        draws, _ = draws_of(kernel, known, num_steps=6000 * row.thin, thin=row.thin)
         assert_covariance(draws, known.mean, known.covariance)
 
 
@@ -109,6 +105,36 @@ def test_sgld_has_its_biased_law_at_every_temperature(temperatures):
     assert_covariance(draws, known.mean, langevin_covariance(np.linalg.inv(known.covariance), step_size))
     with pytest.raises(AssertionError):
         assert_covariance(draws, known.mean, known.covariance)
+
+
+def test_preconditioned_sgld_recovers_temperatures():
+    """Its step is short enough that the bias, some 3 % of the variance, is at most two standard errors."""
+    known = isotropic()
+    kernel = sgld(known.target, step_size=1.0, preconditioner=rmsprop(0.0, 2.0))
+    for temperature in (0.25, 4.0):
+        root = np.sqrt(temperature)
+        # G is 1 / (2 + |x| / T): a relaxation takes as many steps at every temperature if they have this length.
+        tuning = kernel.initial_tuning._replace(
+            step_size=jnp.float32(0.05 * root * (1 + 2 * root)), tempering=Tempering.at(temperature)
+        )
+        draws, _ = draws_of(kernel, known, num_steps=80_000, burn_in=400, thin=8, tuning=tuning)
+        assert_covariance(draws, known.mean, temperature * known.covariance)
+        with pytest.raises(AssertionError, match="standard errors"):
+            assert_covariance(draws, known.mean, 1.3 * temperature * known.covariance)
+
+
+def test_control_variates_recover_temperatures():
+    """Loud minibatches, of 2 examples, made quiet: the law is that of full-batch SGLD, but for a few per cent of its variance."""
+    for temperatures in TEMPERATURES:
+        known = regression(*temperatures)
+        target, batch = control_variates(known.target, known.batch, jnp.asarray(known.mean, jnp.float32))
+        step_size = 2e-3 * np.prod(temperatures)
+        kernel = sgld(target, step_size=step_size, batch_size=2, replacement=True, tempering=Tempering.at(*temperatures))
+        draws, _ = draws_of(kernel, dataclasses.replace(known, batch=batch), num_steps=40_000, burn_in=400, thin=4)
+        law = langevin_covariance(np.linalg.inv(known.covariance), step_size)
+        assert_covariance(draws, known.mean, law)
+        with pytest.raises(AssertionError, match="standard errors"):
+            assert_covariance(draws, known.mean, 1.3 * law)
 
 
 def test_bias_of_sgld_is_of_first_order_in_the_step_size():
