@@ -32,6 +32,20 @@ def pytest_configure(config):
     config.addinivalue_line("filterwarnings", "ignore:Error reading persistent compilation cache entry")
 
 
+@pytest.fixture
+def quick_to_compile() -> Iterator[None]:
+    """Compile in two thirds of the time, without most optimisations: for tests of much code that is run a little.
+
+    Not for tests of bits or of speed, which are those of other programs.
+    """
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # no other test is to run what was compiled here
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _room_for_programs() -> Iterator[None]:
     yield

@@ -148,6 +148,7 @@ def test_copies_of_networks_with_dead_and_like_units_are_fewer(dead):
     assert _log_copies(posterior, minimum) == pytest.approx(math.log(len(copies)))
 
 
+@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.slow
 def test_the_command_weighs_regions_of_minima_by_three_methods(cli, tmp_path):
     from bayesnn.measure.store import read_measure

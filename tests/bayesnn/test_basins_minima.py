@@ -240,6 +240,7 @@ def test_draws_that_are_not_finite_are_in_no_region(finished):
         measure(run, Basins(), Console(quiet=True))
 
 
+@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.slow
 def test_basins_of_a_small_run(cli, own, finished_copy):
     from bayesnn.measure.store import read_measure
@@ -258,6 +259,7 @@ def test_basins_of_a_small_run(cli, own, finished_copy):
     assert {finding.verdict for finding in found.findings if finding.claim == "regions-visited-by-mass"} == {"inconclusive"}
 
 
+@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.slow
 def test_evidence_of_a_linear_model_is_that_of_its_closed_form(cli, tmp_path):
     """A linear model with known noise; 7 degrees of freedom: 4.8 standard errors have probability 0.002."""

@@ -295,6 +295,7 @@ def test_regions_that_are_no_clusters_of_functions_label_no_other_run():
         label_run(basins, world["sgd"])
 
 
+@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.slow
 def test_what_is_measured_is_what_the_claims_read(cli, finished_copy):
     """The clusters label a run by its predictions as the measure does by its weights, and nothing that is read is missing."""

@@ -75,6 +75,7 @@ def findings_of(run, name):
     return {finding.claim: finding for finding in read_measure(load_run(run).folder, name).findings}
 
 
+@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.slow
 def test_measures_of_a_run(finished_copy, cli):
     """A network of SiLU units is smooth; the draws stay as they are."""

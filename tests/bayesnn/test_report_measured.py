@@ -208,6 +208,7 @@ def test_a_folder_s_measures_are_on_its_page_and_in_no_other_file(finished_copy)
     assert write_report(folder).read_text() == source
 
 
+@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.slow
 def test_what_the_commands_store_is_what_the_page_reads(cli, finished_copy):
     # Their exit statuses are verdicts on a short run, and may be 1.

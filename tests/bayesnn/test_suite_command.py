@@ -85,6 +85,7 @@ def test_a_plan_names_every_run(small, capsys):
     assert sum(f"\n{name}" in f"\n{out}" for name in ("hmc ", "map ", "absent cannot", "broken cannot")) == 4
 
 
+@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.slow
 def test_a_rehearsal_takes_first_steps_and_leaves_nothing(small, tmp_path, capsys):
     assert main(["audit-suite", "izmailov2021", "--rehearse", "--suites", str(tmp_path / "suites")]) == 1  # one cannot be built
@@ -109,6 +110,7 @@ def test_a_rehearsal_cuts_sizes_and_keeps_the_posterior():
             assert cut.data.num_train == EXAMPLES
 
 
+@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.slow
 def test_the_paper_s_networks_take_their_first_steps():
     """ResNet-20 of 274,042 parameters and the CNN-LSTM, by HMC."""

@@ -22,6 +22,7 @@ TINY = Size(
 )
 
 
+@pytest.mark.usefixtures("quick_to_compile")
 @pytest.mark.slow
 def test_it_tells_times_memory_and_energy_errors_at_each_precision(monkeypatch, tmp_path):
     monkeypatch.setenv("BAYESNN_DATA", str(tmp_path))  # random pixels, wherever this runs
