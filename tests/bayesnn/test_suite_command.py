@@ -114,13 +114,14 @@ def test_a_rehearsal_cuts_sizes_and_keeps_the_posterior():
 @pytest.mark.slow
 def test_the_paper_s_networks_take_their_first_steps():
     """ResNet-20 of 274,042 parameters and the CNN-LSTM, by HMC."""
+    names = ("cifar10", "imdb")
     try:
-        for name in ("cifar10", "imdb"):
+        for name in names:
             data.load(name, num_train=EXAMPLES)
     except ValueError as error:
         pytest.skip(f"the paper's data are not at hand: {error}")
     [whole] = load_suite("izmailov2021", "paper", ["C1"]).hypotheses
-    runs = {name: run for name, run in whole.runs.items() if name.endswith("-hmc")}
+    runs = {f"{name}-hmc": whole.runs[f"{name}-hmc"] for name in names}
     suite = Suite("paper", "paper", "", (dataclasses.replace(whole, runs=runs),))
     console = quiet()
     assert rehearse_suite(suite, console) == {}
