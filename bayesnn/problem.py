@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,14 @@ from samplers import Batch, Save, Target, Tempering
 MAP_STEPS, MAP_LEARNING_RATE = 1000, 1e-2
 
 
+class Starts(Protocol):
+    """Gives the positions from which chains start, each decided by its chain's index in the run."""
+
+    def __call__(self, key: Any, num_chains: int, start: str, first_chain: int = 0) -> Any:
+        """Return positions of so many chains, of which the first has this index."""
+        ...
+
+
 @dataclass(frozen=True)
 class Problem:
     """What is sampled.
@@ -32,7 +40,7 @@ class Problem:
         target: The distribution.
         batch: Its data.
         tempering: Its temperatures.
-        init: (key, number of chains, start, index of the first of them = 0) -> positions, each decided by its chain's index.
+        init: Where chains start.
         like: Shapes and types of the position of one chain.
         save: What is kept of a draw: {"posterior": ..., "functions": ..., statistics ...}.
         description: Attributes of the run's tree, plain data.
@@ -44,7 +52,7 @@ class Problem:
     target: Target
     batch: Batch
     tempering: Tempering
-    init: Callable[..., Any]
+    init: Starts
     like: Any
     save: Save
     description: dict[str, Any]

@@ -3,7 +3,8 @@
 Run: HMC on a small network and the masses of its regions (`bayesnn measure FOLDER basins`); 200 solutions of SGD on minibatches,
 and 200 more, each trained for nine times as many steps, so that all of them together take as many gradients as HMC's draws. The
 note has the gradients of each, and those that it took to weigh the regions, several times as many, which no SGD is given. Descent
-on all examples is no substitute: its solutions predict several nats a point worse, which would make support too easy.
+on all examples is no substitute: its solutions predict several nats a point worse, which would make support too easy. A solution
+that leaves the finite numbers is none: it is left out, and counted in the note.
 
 Compared: log density of the test targets, nats a point, of the mixture over regions weighted by mass, with SGD's solutions of
 either budget one by one; beside it HMC's mixture as visited. The interval resamples test points, seeds and the systems that
@@ -69,7 +70,8 @@ def judge(trees: Mapping[str, xr.DataTree]) -> Judgement:
     """Hold the mixture by mass against SGD."""
     network, sgd = trees["network"], trees["sgd"]
     by_mass, as_visited = mixture_by_mass(network), mixture_scores(network)["log_score"]
-    seeds = {name: point_scores(trees[run], by_chain=True)["log_score"] for name, run in SGD.items()}
+    trained = {name: point_scores(trees[run], by_chain=True)["log_score"] for name, run in SGD.items()}
+    seeds = {name: scores[np.isfinite(scores).all(1)] for name, scores in trained.items()}
 
     def over_seeds(level: float = LEVEL) -> dict[str, Estimate]:
         return {name: paired_gain(by_mass, scores, level) for name, scores in seeds.items()}
@@ -87,6 +89,9 @@ def judge(trees: Mapping[str, xr.DataTree]) -> Judgement:
     note += (
         f" HMC's draws took {spent[0]} gradients, the solutions of SGD {spent[1]} and {spent[2]}, weighing regions {weighing}."
     )
+    for name, scores in seeds.items():
+        if lost := len(trained[name]) - len(scores):
+            note += f" {lost} of {len(trained[name])} solutions of {name} left the finite numbers and are left out."
     disputed = dispute(masses_of(network.children[BASINS]))
     verdict = "inconclusive" if disputed else all_of(lambda level: [non_inferiority(one) for one in over_seeds(level).values()])
     decisive = gains[weakest(gains, non_inferiority)]

@@ -34,11 +34,12 @@ def two_regions(start_shares: tuple[float, float] = (0.5, 0.5)) -> Problem:
         place = jax.scipy.special.logsumexp(jnp.log(jnp.array(MASSES)) - 0.5 * jnp.square(position["region"] - jnp.array(PLACES)))
         return place - 0.5 * jnp.sum(jnp.square(position["function"]))
 
-    def init(key: Key[Array, ""], num_chains: int, start: str) -> dict[str, Array]:
+    def init(key: Key[Array, ""], num_chains: int, start: str, first_chain: int = 0) -> dict[str, Array]:
         is_second = jnp.arange(num_chains) >= round(start_shares[0] * num_chains)
+        functions = jax.random.normal(key, (first_chain + num_chains, NUM_FUNCTIONS))
         return {
             "region": jnp.where(is_second, PLACES[1], PLACES[0])[:, None],
-            "function": jax.random.normal(key, (num_chains, NUM_FUNCTIONS)),
+            "function": functions[first_chain:],
         }
 
     return dataclasses.replace(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -133,6 +134,15 @@ def by_mass(*skills, mass, noise=0.0, found=None, places=None):  # noise is of t
     )
 
 
+def test_b1_s_oracle_starts_each_job_s_chains_half_in_either_region():
+    """So that it runs: as the suite has it, and with chains added to it."""
+    init = oracle.two_regions().init
+    first, added = init(jax.random.key(0), 6, "prior"), init(jax.random.key(0), 2, "prior", 4)
+    np.testing.assert_array_equal(first["region"].ravel(), np.repeat(oracle.PLACES, 3))
+    np.testing.assert_array_equal(added["region"].ravel(), oracle.PLACES)
+    np.testing.assert_array_equal(added["function"], first["function"][4:])
+
+
 def test_b3():
     sgd = predictions(SAME, chains=10, draws=1, seed=3)
     worlds = [by_mass(skill, skill, mass=(0.9, 0.1)) for skill in (GOOD, BAD)]
@@ -154,6 +164,17 @@ def test_b3_holds_for_sgd_of_either_budget():
         finding = b3_right_weights.judge({"network": network, "sgd": sgd[short], "sgd-long": sgd[long]}).finding
         assert finding.verdict == "contradicted"
         assert finding.value < 0  # the number is that of the one that decides
+
+
+def test_b3_leaves_out_solutions_that_left_the_finite_numbers():
+    sgd, long = (predictions(SAME, chains=10, draws=1, seed=3) for _ in range(2))
+    network = by_mass(GOOD, GOOD, mass=(0.9, 0.1))
+    whole = b3_right_weights.judge({"network": network, "sgd": sgd, "sgd-long": sgd}).finding
+    long["functions"]["log_likelihood"][4] = np.nan
+    finding = b3_right_weights.judge({"network": network, "sgd": sgd, "sgd-long": long}).finding
+    assert finding.verdict == whole.verdict == "supported"
+    assert "1 of 10 solutions of SGD of equal budget left the finite numbers and are left out." in finding.note
+    assert "left out" not in whole.note
 
 
 def test_b3_gives_sgd_as_many_gradients_as_hmc_has_draws_of():
