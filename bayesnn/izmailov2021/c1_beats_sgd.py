@@ -12,7 +12,8 @@ Decides: supported if HMC gains over SGD and over the ensemble, both intervals a
 intervals that hold together, and the chains of HMC are shown to agree in function space. Fewer draws of a posterior predict worse
 than more of them do: short chains may support the statement, and cannot contradict it. Inconclusive where chains disagree or have
 fewer than 5 effective draws each, for then it is not the posterior that predicts; and where no method is shown to predict better
-than the constant, for then there is nothing to compare.
+than the constant, for then there is nothing to compare. A rival that was trained badly is beaten easily: the note counts the
+solutions of SGD that are less accurate, or have a larger squared error, than the constant.
 """
 
 from __future__ import annotations
@@ -107,7 +108,8 @@ def judge(world: str, labels: list[str]) -> Judge:
         learnt = [superiority(gain(of(methods[name], "log_score"), constant, shared)) for name in ("HMC", "SGD", "ensemble")]
         if "supported" not in learnt:
             verdict, doubt = "inconclusive", " But none of the methods is shown to predict better than a constant does."
-        note = " ".join(gain_sentence(f"HMC over {rival}", one) for rival, one in gains.items()) + doubt
+        note = " ".join(gain_sentence(f"HMC over {rival}", one) for rival, one in gains.items())
+        note += failed(of(seeds, other), of(methods["constant"], other), other) + doubt
         decisive = gains[weakest(gains, superiority)]
         return Judgement(hypothesis(f"C1 {world}", verdict, decisive, note, bound=0.0), exhibits)
 
@@ -117,6 +119,13 @@ def judge(world: str, labels: list[str]) -> Judge:
 def of(scores: Sequence[Scores], name: str) -> list[Float[np.ndarray, "member point"]]:
     """Return one score of every split."""
     return [one[name] for one in scores]
+
+
+def failed(seeds: list[Float[np.ndarray, "seed point"]], constant: list[Float[np.ndarray, "1 point"]], score: str) -> str:
+    """Return a sentence on the solutions of SGD that a constant prediction beats, where there are any."""
+    lost = sum(int((one.mean(1) < best.mean()).sum()) for one, best in zip(seeds, constant, strict=True))
+    total = sum(len(one) for one in seeds)
+    return f" By {score.replace('_', ' ')} {lost} of {total} solutions of SGD are worse than a constant." if lost else ""
 
 
 def absolute(score: str, rows: Mapping[str, Estimate]) -> Exhibit:

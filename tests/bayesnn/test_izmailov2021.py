@@ -79,6 +79,18 @@ def test_c1_compares_nothing_where_nothing_was_learnt():
     assert judgement.exhibits[2].rows["constant"].value == pytest.approx(-np.log(2))
 
 
+def test_c1_counts_solutions_that_a_constant_beats():
+    """So that a rival which failed to train is seen to be one; here it makes three of thirteen solutions."""
+    sgd = xr.concat(
+        [predictions(skill, chains=n, draws=1)["functions"].to_dataset() for skill, n in ((SAME, 10), (-2.0, 3))], "chain"
+    )
+    trees = {"w-hmc": predictions(GOOD, draws=200), "w-sgd": predictions(SAME, chains=10, draws=1, seed=3)}
+    assert "worse than a constant" not in c1_beats_sgd.judge("w", ["w"])(trees).finding.note
+    trees["w-sgd"]["functions"] = xr.DataTree(sgd)
+    note = c1_beats_sgd.judge("w", ["w"])(trees).finding.note
+    assert "By accuracy 3 of 13 solutions of SGD are worse than a constant." in note
+
+
 def test_c1_over_splits_knows_that_they_share_examples():
     labels = ["w-0", "w-1", "w-2"]
     trees = {f"w-{split}-hmc": predictions(GOOD + 0.1 * split, draws=200) for split in range(3)}
