@@ -79,7 +79,8 @@ class SuiteFolder:
                 raise UsageError(
                     f"{path} was run when defaults of {', '.join(changed)} were others; remove it, and it will be run anew"
                 )
-            if (now := hash_now(planned.config.data)) and now != known.manifest["problem"]["data_sha256"]:
+            then = known.manifest["problem"].get("data_sha256")  # a density has no data
+            if then and (now := hash_now(planned.config.data)) and now != then:
                 raise UsageError(
                     f"{path} was run on other data than {planned.config.data.name} is now; restore them, or remove the run, and "
                     "it will be run anew"

@@ -95,6 +95,18 @@ def test_a_rehearsal_takes_first_steps_and_leaves_nothing(small, tmp_path, capsy
     assert not (tmp_path / "suites").exists()
 
 
+@pytest.mark.slow
+def test_the_oracle_of_b1_runs_and_its_suite_is_resumed(monkeypatch, tmp_path, capsys):
+    """A density, which has no data, as the suite has it."""
+    [whole] = load_suite("izmailov2021", "laptop", ["B1"]).hypotheses
+    runs, claims = {"oracle": whole.runs["oracle"]}, {"B1 possible": whole.claims["B1 possible"]}
+    suite = Suite("b1", "laptop", "", (dataclasses.replace(whole, runs=runs, claims=claims),))
+    monkeypatch.setattr(command, "load_suite", lambda name, scale, only=(): suite)
+    for said in ("supported", "1 of 1 runs are complete already"):
+        assert main(["audit-suite", "izmailov2021", "--suites", str(tmp_path)]) == 0
+        assert said in capsys.readouterr().out
+
+
 def test_a_rehearsal_cuts_sizes_and_keeps_the_posterior():
     """Every run of every scale: what decides the posterior but for the number of examples is the run's own."""
     kept = ("model", "prior", "likelihood", "temperature", "likelihood_temperature", "precision", "start", "seed")
