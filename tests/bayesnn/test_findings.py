@@ -48,9 +48,7 @@ def test_claims_without_an_interval_have_their_verdicts():
 def test_the_page_on_uci_has_the_intervals_and_verdicts_of_its_sets():
     found = {one.claim: one for one in read_findings(SuiteFolder(FINDINGS / "izmailov2021-laptop-full"))}
     words = " ".join(page("uci").split())
-    verdicts = dict.fromkeys(("concrete", "energy", "naval"), "supported") | dict.fromkeys(("yacht", "boston"), "inconclusive")
-    for name, verdict in verdicts.items():
-        assert found[f"C1 {name}"].verdict == verdict
-        assert found[f"F2 {name}"].verdict == "inconclusive"
+    assert {one.verdict for one in found.values()} == {"inconclusive"}
+    for name in ("yacht", "concrete", "boston", "energy", "naval"):
         for interval in INTERVAL.findall(found[f"C1 {name}"].note):
             assert f"({interval})" in words
