@@ -209,8 +209,8 @@ def laptop_full() -> Scale:
     The prior N(0, 0.1 I) is ours: the paper's for these sets is in no source at hand. Trajectories have pi * alpha / 2, or 1,000
     leapfrog steps where that is shorter; the report says how many were cut. Chains on naval start at MAP estimates: 50 steps from
     the prior end ten thousand nats below them, still climbing. SGD has, of learning rates 0.01, 0.003, 0.001 and 0.0003, the one
-    whose ensemble predicts best a tenth of the training examples, held out: at 0.01 one solution of twenty on energy, and half
-    of those on naval, are no solutions.
+    whose ensemble predicts best a tenth of the training examples, held out: at 0.01 one solution of eight on energy, and half of
+    those on naval, predict worse than a constant.
     """
     uci = RunConfig(
         model=MLP(widths=(50,), activation="relu"),
