@@ -57,7 +57,7 @@ def thermodynamic_integration(betas: ArrayLike, log_likelihood: Float[np.ndarray
     increases on every target, the integral lies between the sums of left and of right ends, in whose middle the trapezoids are:
 
     .. math:: \left| \log Z - \widehat{\log Z} \right| \le \sum_k \frac{\Delta_k}{2} (E_{k+1} - E_k)
-        + \Big| \sum_k \frac{\Delta_k^2}{12} (V_{k+1} - V_k) \Big|
+        + \left| \sum_k \frac{\Delta_k^2}{12} (V_{k+1} - V_k) \right|
 
     This bound is `discretisation`, to be added to what the standard error allows. It halves where rungs double; the error itself
     falls faster where the curve is smooth. `stepping_stone` has no such error.
