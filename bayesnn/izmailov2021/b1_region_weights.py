@@ -2,7 +2,9 @@
 
 Run: *possible*: HMC on a posterior with two regions of known masses that predict the same (`oracle.py`), half of the chains
 started in each. *here*: HMC on a small network, and the masses of the regions of its posterior by tempered SMC and by parallel
-tempering, which know nothing of the chains (`bayesnn measure FOLDER basins`).
+tempering, which know nothing of the chains (`bayesnn measure FOLDER basins`). Regions are clusters of predictions, and, *here, by
+weights*, clusters of the weights themselves, of which symmetric copies are one: two networks may predict alike and lie in two of
+these.
 
 Compared: R-hat of the predictions; and the total variation distance between the chains' visits to the regions and their masses.
 
@@ -46,7 +48,7 @@ def plan(scale: Scale) -> Hypothesis:
         draws=200,
     )
     runs = {"oracle": Planned(two_regions), "network": scale.weighed()}
-    return Hypothesis("B1", TITLE, SOURCE, __doc__ or "", runs, {"B1 possible": judge_possible, "B1 here": judge_here})
+    return Hypothesis("B1", TITLE, SOURCE, __doc__ or "", runs, CLAIMS)
 
 
 def judge_possible(trees: Mapping[str, xr.DataTree]) -> Judgement:
@@ -61,12 +63,20 @@ def judge_possible(trees: Mapping[str, xr.DataTree]) -> Judgement:
     return told("B1 possible", verdict_of(mixes, visited.verdict), visited, note)
 
 
-def judge_here(trees: Mapping[str, xr.DataTree]) -> Judgement:
+def judge_here(trees: Mapping[str, xr.DataTree], claim: str = "B1 here", visits: str = "regions-visited-by-mass") -> Judgement:
     """Ask whether it happens on a small network."""
     network = trees["network"]
     converged = agreement(network)
-    visited = finding_of(network, BASINS, "regions-visited-by-mass")
-    return told("B1 here", verdict_of(converged.verdict == "pass", visited.verdict), visited, f"{converged.note} {visited.note}")
+    visited = finding_of(network, BASINS, visits)
+    return told(claim, verdict_of(converged.verdict == "pass", visited.verdict), visited, f"{converged.note} {visited.note}")
+
+
+def judge_weights(trees: Mapping[str, xr.DataTree]) -> Judgement:
+    """Ask whether it happens there between networks that differ in their weights, whatever they predict."""
+    return judge_here(trees, "B1 here, by weights", "weights-visited-by-mass")
+
+
+CLAIMS = {"B1 possible": judge_possible, "B1 here": judge_here, "B1 here, by weights": judge_weights}
 
 
 def verdict_of(mixes: bool, visited: str) -> str:

@@ -11,7 +11,7 @@ from bayesnn.imports import is_import_path
 from bayesnn.measure.evidence import Evidence
 
 KINDS = ("functions", "minima")
-DRAWS_A_CLUSTER = 10  # the fewest of which `diagnostics.regions.function_regions` makes clusters
+DRAWS_A_CLUSTER = 10  # the fewest of which `diagnostics.regions.find_clusters` makes clusters
 
 
 class Basins(Evidence):
@@ -20,7 +20,7 @@ class Basins(Evidence):
     regions: str = "functions"
     """`functions` (clusters of predictions), `minima` (merged across barriers below 5 nats), or path/to/file.py:function."""
     num_regions: Annotated[int, Field(ge=2, le=12)] = 4
-    """Clusters of functions, or regions that your own classifier knows; minima find their own number, at most 6."""
+    """Clusters of functions and of weights, or regions that your own classifier knows; minima find their number, at most 6."""
     minima: PositiveInt = 24
     """Draws of the run below which minima are counted, and pilot draws below which those are that make regions."""
     labelled: PositiveInt = 24
@@ -36,6 +36,6 @@ class Basins(Evidence):
     @model_validator(mode="after")
     def _has_draws_to_cluster(self) -> Basins:
         fewest = DRAWS_A_CLUSTER * self.num_regions
-        if self.regions == "functions" and self.particles < fewest:
-            raise ValueError(f"{self.num_regions} clusters of functions need {fewest} particles or more, got {self.particles}")
+        if self.particles < fewest:
+            raise ValueError(f"{self.num_regions} clusters need {fewest} particles or more, got {self.particles}")
         return self

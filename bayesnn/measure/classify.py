@@ -1,4 +1,4 @@
-"""Classifiers of a network's draws, fixed on draws that are not under test: by functions, by minima, or a user's own."""
+"""Classifiers of a network's draws, fixed on draws that are not under test: by functions, weights, minima, or a user's own."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from bayesnn.measure.gradient_flow import Minima, flow_to_minima
 from bayesnn.models import named, nest
 from bayesnn.posteriors import Posterior
 from diagnostics.alignment import align
-from diagnostics.regions import FunctionRegions, function_regions, merge_minima, same_minimum
+from diagnostics.regions import Clusters, find_clusters, merge_minima, same_minimum
 from diagnostics.trees import predicted
 from samplers.types import Position
 
 BLOCK = 32  # draws whose predictions are computed at a time
+ALIGNED = 1000  # draws that are aligned at a time: copies of them take several times their memory
 MOST_POINTS = 200  # test inputs at which functions are compared; more tell clusters of functions apart no better
 
 
@@ -34,7 +35,7 @@ class Classifier(NamedTuple):
         description: How, in a few words.
         num_regions: Number of regions.
         label: [draw, ...] positions -> [draw] regions.
-        clusters: What the regions are, if clusters of functions (`diagnostics.regions.FunctionRegions`); else empty.
+        clusters: What the regions are, if clusters of functions (`diagnostics.regions.Clusters`); else empty.
     """
 
     description: str
@@ -74,7 +75,7 @@ def by_functions(posterior: Posterior, pilot: Position, num_regions: int, seed: 
 
         return jax.lax.map(one, positions, batch_size=BLOCK)
 
-    clusters = function_regions(np.asarray(features(pilot)), num_regions, seed=seed)
+    clusters = find_clusters(np.asarray(features(pilot)), num_regions, seed=seed)
 
     def label(positions: Position) -> Int[np.ndarray, " draw"]:
         return clusters.label(np.asarray(features(positions)))
@@ -82,6 +83,19 @@ def by_functions(posterior: Posterior, pilot: Position, num_regions: int, seed: 
     dims = {"mean": "feature", "scale": (), "centre": ("region", "feature")}
     table = xr.Dataset({name: (dims[name], values) for name, values in clusters._asdict().items()})
     return Classifier(f"{len(clusters.centre)} clusters of functions", len(clusters.centre), label, table)
+
+
+def by_weights(posterior: Posterior, pilot: Position, num_regions: int, seed: int) -> Classifier:
+    """Return clusters of the weights of pilot draws, each draw moved to that copy of it which is nearest to the first of them."""
+    reference = jax.tree.map(lambda x: x[0], pilot)
+    clusters = find_clusters(copies_near(posterior, pilot, reference), num_regions, seed=seed)
+
+    def label(positions: Position) -> Int[np.ndarray, " draw"]:
+        count = len(jax.tree.leaves(positions)[0])
+        parts = (jax.tree.map(lambda x, at=first: x[at : at + ALIGNED], positions) for first in range(0, count, ALIGNED))
+        return np.concatenate([clusters.label(copies_near(posterior, part, reference)) for part in parts])
+
+    return Classifier(f"{len(clusters.centre)} clusters of weights", len(clusters.centre), label)
 
 
 def label_run(basins: xr.DataTree, tree: xr.DataTree) -> Int[np.ndarray, "chain draw"]:
@@ -97,7 +111,7 @@ def label_run(basins: xr.DataTree, tree: xr.DataTree) -> Int[np.ndarray, "chain 
     if "classifier" not in basins.children:
         raise ValueError("only clusters of functions label a run by its predictions: measure basins with --regions functions")
     table = basins["classifier"].to_dataset()
-    clusters = FunctionRegions(table["mean"].values, float(table["scale"]), table["centre"].values)
+    clusters = Clusters(table["mean"].values, float(table["scale"]), table["centre"].values)
     functions = predicted(tree)
     values = functions["probability" if "probability" in functions else "mean"].values
     features = values.reshape(*values.shape[:2], -1)[..., : clusters.mean.size]

@@ -7,6 +7,7 @@ anything of the run.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -20,7 +21,7 @@ from rich.console import Console
 from bayesnn.errors import UsageError
 from bayesnn.load import LoadedRun
 from bayesnn.measure.basins import Basins
-from bayesnn.measure.classify import Classifier, Reference, by_functions, by_minima, by_own, find_minima
+from bayesnn.measure.classify import Classifier, Reference, by_functions, by_minima, by_own, by_weights, find_minima
 from bayesnn.measure.evidence import evidence_table, methods_agree, posterior_of, sample_particles, take_roads
 from bayesnn.measure.gradient_flow import MAX_WEIGHTS
 from bayesnn.measure.laplace import Laplace, laplace_masses
@@ -36,6 +37,7 @@ from samplers.types import Position
 PILOT_SYSTEMS = 4  # of particles: regions must be found, not weighed
 PRIOR_DRAWS = 1000  # for the volume of a region under the prior, to 1.6 % or better, where labels cost no flow
 BLOCK = 32  # draws whose test likelihoods are computed at a time
+IN_WEIGHT_SPACE = "weights-visited-by-mass"
 ONE_REGION = (
     "Nearly all of the mass lies in one region: the minima below pilot draws do not part this posterior, and visits to them tell "
     "nothing. --regions functions, the default, parts it by what it predicts."
@@ -61,15 +63,16 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
     """Hold the visits of a run's chains to regions against the masses of these.
 
     Returns:
-        Groups `regions` (`diagnostics.regions.regions_table`); `labels` (`run`, of the draws that were labelled); `predictions`
+        Groups `regions` (`diagnostics.regions.regions_table`); `weights` (the same table, of clusters of weights); `labels` (of
+        the draws of the run that were labelled: `run`, their regions, and `weights`, their clusters); `predictions`
         (`log_predictive` of test targets by region, nats, where the run keeps them); `particles` (`label`, `log_weight`) and
         `replicas` (`label`, `log_likelihood` on all training data, untempered), the draws that weigh the regions;
         `classifier` (`mean`, `scale`, `centre`, of clusters of functions: what `label_run` needs); `minima` (below draws of the
         run: `log_density`, `number`; with `--regions minima` also `barrier` between the minima that made the regions,
         `reference_region`, and what Laplace's method says of each, see `bayesnn.measure.laplace`); and `evidence`. Attributes
         `minima_per_100_draws`, NaN if unknown, `classifier`, and `laplace`, why it weighs no region, empty if it does. Findings:
-        `regions-mix`, `regions-visited-by-mass`, `light-regions-over-visited`, `predictions-robust-to-region-weights` and
-        `evidence-methods-agree`.
+        `regions-mix`, `regions-visited-by-mass`, `light-regions-over-visited`, `predictions-robust-to-region-weights`,
+        `weights-visited-by-mass` and `evidence-methods-agree`.
 
     Raises:
         UsageError: The run samples no network, or at a temperature other than 1; it has fewer than two chains or draws, or draws
@@ -90,24 +93,29 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
     with console.status("pilot: particles on which the regions are fixed"):
         pilot, system = _drawn(choice_key, sample_particles(pilot_key, problem, settings, PILOT_SYSTEMS))
         classifier, laplace, references = _classifier(laplace_key, posterior, pilot, system, settings)
+        in_weights = by_weights(posterior, pilot, settings.num_regions, settings.seed)
     roads = take_roads(masses_key, problem, settings, console)
     with console.status("labels"):
         step = max(1, num_draws // settings.labelled) if settings.regions == "minima" else 1
         kept = np.arange(num_draws)[::step]
-        visits = _labelled(classifier, jax.tree.map(lambda x: x[:, kept], posterior.unflatten(draws)), None)
+        position = jax.tree.map(lambda x: x[:, kept], posterior.unflatten(draws))
+        visits = _labelled(classifier, position, None)
         some = _thinned(roads, settings)
         found, replicas, masses = _weighed(classifier, some)
         masses += [] if laplace.masses is None else [laplace.masses]
         volume = _prior_volume(prior_key, posterior, classifier, settings)
         log_predictive = _log_predictive(posterior, run.tree, kept, visits, (found, replicas), classifier.num_regions)
+        by_weight, weight_masses = _labelled(in_weights, position, None).labels, _weighed(in_weights, some)[2]
     evidence = evidence_table(roads, float(problem.tempering.likelihood_temperature))
+    by_kind = {"run": visits.labels, "weights": by_weight}
     groups = {
         "regions": regions.regions_table(visits.labels, masses, prior_volume=volume),
-        "labels": xr.Dataset({"run": (("chain", "draw"), visits.labels)}, {"draw": kept}),
+        "labels": xr.Dataset({name: (("chain", "draw"), labels) for name, labels in by_kind.items()}, {"draw": kept}),
         "predictions": xr.Dataset({} if log_predictive is None else {"log_predictive": (("region", "point"), log_predictive)}),
         **_road_tables(found, replicas, some.ladders.log_likelihood[..., -1]),
         "classifier": classifier.clusters,
         "minima": xr.merge([minima, references]),
+        "weights": regions.regions_table(by_weight, weight_masses),
         "evidence": evidence,
     }
     tree = xr.DataTree.from_dict({name: group for name, group in groups.items() if group.data_vars})
@@ -121,14 +129,14 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
         console.print(f"Laplace's method weighs no region: {laplace.reason}.", markup=False, soft_wrap=True)
     if settings.regions == "minima" and 1 - regions.combined(masses).share.max() < BOUND:
         console.print(ONE_REGION, markup=False, soft_wrap=True)
-    return tree, _findings(visits.labels, masses, log_predictive, evidence)
+    in_weight_space = dataclasses.replace(regions.regions_visited_by_mass(by_weight, weight_masses), claim=IN_WEIGHT_SPACE)
+    return tree, [*_findings(visits.labels, masses, log_predictive), in_weight_space, methods_agree(evidence)]
 
 
 def _findings(
     labels: Int[np.ndarray, "chain draw"],
     masses: list[Masses],
     log_predictive: Float[np.ndarray, "region point"] | None,
-    evidence: xr.Dataset,
 ) -> list[Finding]:
     findings = [
         regions.regions_mix(labels, masses[0].share.size, masses),
@@ -137,7 +145,7 @@ def _findings(
     ]
     if log_predictive is not None:
         findings.append(regions.predictions_robust(log_predictive, labels, masses))
-    return [*findings, methods_agree(evidence)]
+    return findings
 
 
 def _count_minima(posterior: Posterior, draws: dict[str, np.ndarray], count: int) -> xr.Dataset:

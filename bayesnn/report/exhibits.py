@@ -86,18 +86,14 @@ def basins(measure: Measure) -> Exhibit:
     """Show visits beside masses, what the difference does to predictions, and the evidence that came with the masses."""
     tree = measure.tree
     table = tree["regions"].to_dataset()
-    series = {"visits": _values(table, "visit_share", "visit_lower", "visit_upper")}
-    for name in table["estimator"].values:
-        series[f"mass, {name}"] = _values(table.sel(estimator=name), "mass", "mass_lower", "mass_upper")
-    if "prior_volume" in table:
-        series["prior volume"] = _values(table, "prior_volume")
-    names = [str(name) for name in table["region"].values]
-    shares = panel("Visits to each region beside its mass, %", "region", names, series, unit=0.01, include=(0,))
+    shares = [_visits("Visits to each region beside its mass, %", table)]
+    if "weights" in tree.children:
+        shares.append(_visits("Visits to each cluster of weights beside its mass, %", tree["weights"].to_dataset()))
     labels = tree["labels"].to_dataset()["run"].values
     seen = (table["chain_share"].values > 0).sum(1)
     facts = [
         ("regions", str(tree.attrs["classifier"])),
-        ("regions that a chain visits", f"{seen.min()} to {seen.max()} of {len(names)}"),
+        ("regions that a chain visits", f"{seen.min()} to {seen.max()} of {table.sizes['region']}"),
         ("steps from region to region", share(float(np.mean(labels[:, 1:] != labels[:, :-1])))),
         ("distinct minima", _minima(tree)),
     ]
@@ -106,7 +102,17 @@ def basins(measure: Measure) -> Exhibit:
         heights = minima["barrier"].values[np.tril_indices(minima.sizes["reference"], -1)]
         facts.append(("barriers between minima", f"{number(heights.min())} to {number(heights.max())} nats, the lowest found"))
     masses = evidence(measure)
-    return Exhibit([shares, *_weightings(tree), *masses.panels], facts + masses.facts)
+    return Exhibit([*shares, *_weightings(tree), *masses.panels], facts + masses.facts)
+
+
+def _visits(title: str, table: xr.Dataset) -> Panel:
+    """Show shares of visits, masses by every method and perhaps prior volumes, of the regions of one table."""
+    series = {"visits": _values(table, "visit_share", "visit_lower", "visit_upper")}
+    for name in table["estimator"].values:
+        series[f"mass, {name}"] = _values(table.sel(estimator=name), "mass", "mass_lower", "mass_upper")
+    if "prior_volume" in table:
+        series["prior volume"] = _values(table, "prior_volume")
+    return panel(title, "region", [str(name) for name in table["region"].values], series, unit=0.01, include=(0,))
 
 
 def evidence(measure: Measure) -> Exhibit:

@@ -65,6 +65,7 @@ ABOUT = {  # in the order of the page
         {
             "regions-mix": "chains come and go between regions",
             "regions-visited-by-mass": "regions are visited in proportion to their mass",
+            "weights-visited-by-mass": "clusters of weights are visited in proportion to their mass",
             "light-regions-over-visited": "light regions are visited more than their mass deserves",
             "predictions-robust-to-region-weights": "predictions do not depend on whether regions weigh as visited or by mass",
             **EVIDENCE,

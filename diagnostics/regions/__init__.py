@@ -16,7 +16,7 @@ from diagnostics.regions.masses import (
     masses_from_systems,
     masses_from_weights,
 )
-from diagnostics.regions.partition import LOWEST_BARRIER, FunctionRegions, function_regions, merge_minima, same_minimum
+from diagnostics.regions.partition import LOWEST_BARRIER, Clusters, find_clusters, merge_minima, same_minimum
 from diagnostics.regions.table import regions_table
 from diagnostics.regions.visits import (
     fewest_round_trips,
@@ -32,14 +32,14 @@ from diagnostics.regions.weighting import Weightings, predictions_robust, region
 __all__ = [
     "LIGHT",
     "LOWEST_BARRIER",
-    "FunctionRegions",
+    "Clusters",
     "Masses",
     "Weightings",
     "agreement",
     "combined",
     "fewest_round_trips",
+    "find_clusters",
     "first_entry_shares",
-    "function_regions",
     "laplace_log_mass",
     "light_regions_over_visited",
     "masses_from_logs",

@@ -1,4 +1,4 @@
-"""From minima, or from predictions, to a few regions; and a classifier that is fixed before the draws under test are seen."""
+"""From minima, predictions or weights to a few regions; and a classifier that is fixed before the draws under test are seen."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def merge_minima(
     return np.unique(regions, return_inverse=True)[1]
 
 
-class FunctionRegions(NamedTuple):
-    """Clusters of predictions: a classifier of draws by the nearest centre.
+class Clusters(NamedTuple):
+    """Clusters of draws, by what they predict or by their weights: a classifier by the nearest centre.
 
     Attributes:
         mean: [feature] of the draws that the clusters were made of.
@@ -101,14 +101,15 @@ class FunctionRegions(NamedTuple):
         return (np.square(self.centre).sum(-1) - 2 * units @ self.centre.T).argmin(-1)
 
 
-def function_regions(features: Float[np.ndarray, "draw feature"], num_regions: int, *, seed: int = 0) -> FunctionRegions:
-    """Cluster draws by what they predict, by k-means; give `label` other draws than these.
+def find_clusters(features: Float[np.ndarray, "draw feature"], num_regions: int, *, seed: int = 0) -> Clusters:
+    """Cluster draws by k-means; give `label` other draws than these.
 
     Clusters cut a continuum where there are no separate ones. For the claims that is as good: a classifier need only be fixed
     beforehand, not natural.
 
     Args:
-        features: Predictions of each draw, such as class probabilities or means at the test inputs.
+        features: Of each draw: what it predicts, such as class probabilities or means at the test inputs; or the weights of that
+            copy of it which is nearest to one network.
         num_regions: Number of clusters, 2 or more.
         seed: Of the starts (k-means++).
 
@@ -127,4 +128,4 @@ def function_regions(features: Float[np.ndarray, "draw feature"], num_regions: i
     units = (values - mean) / scale
     centre, found = kmeans2(units, num_regions, minit="++", rng=seed)
     occupied: Bool[np.ndarray, " region"] = np.isin(np.arange(num_regions), found)
-    return FunctionRegions(mean, scale, centre[occupied])
+    return Clusters(mean, scale, centre[occupied])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +15,7 @@ import bayesnn
 import samplers
 from bayesnn import data, likelihoods, models, priors
 from bayesnn.measure.barriers import barriers, respaced
-from bayesnn.measure.classify import by_functions, by_minima, by_own, copies_near, find_minima
+from bayesnn.measure.classify import by_functions, by_minima, by_own, by_weights, copies_near, find_minima
 from bayesnn.measure.gradient_flow import flow_to_minima
 from bayesnn.measure.region_figure import region_figure
 from bayesnn.measure.visits import _count_minima, _minima_line
@@ -21,7 +23,7 @@ from diagnostics import regions
 from samplers import Tempering
 
 TEMPERING = Tempering.at()
-SMALL = ["--systems", 8, "--particles", 32, "--moves", 2, "--rungs", 6, "--ladder-warmup", 64, "--ladder-draws", 100]
+SMALL = ["--systems", 8, "--particles", 40, "--moves", 2, "--rungs", 6, "--ladder-warmup", 64, "--ladder-draws", 100]
 
 
 def valley(x):
@@ -229,6 +231,58 @@ def test_cold_runs_and_wrong_settings_are_refused(refused, own, cli, tmp_path, f
     assert "functions, minima" in refused("measure", finished, "basins", "--regions", "modes")
 
 
+@pytest.fixture(scope="module")
+def step_up():
+    """A network of one tanh unit on data that leave its weights no choice but their sign; and draws of 24 chains at one sign."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(-2, 2, size=(80, 1))
+    dataset = data.from_arrays(x, (y := np.tanh(2 * x[:, 0]) + 0.05 * rng.normal(size=80)), x, y, name="step up")
+    posterior = bayesnn.posterior(models.mlp([1], 1, "tanh"), priors.gaussian(1.0), likelihoods.gaussian(0.2), dataset)
+    kernel = samplers.hmc(posterior.target, step_size=0.02, trajectory_length=0.5)
+    starts = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], 24, 0), posterior.unflatten({
+        "layer_0.kernel": jnp.full((1, 1), 1.5), "layer_0.bias": jnp.zeros(1),
+        "layer_1.kernel": jnp.full((1, 1), 1.5), "layer_1.bias": jnp.zeros(1),
+    }))  # fmt: skip
+    draws = samplers.sample(jax.random.key(0), kernel, starts, posterior.batch, num_steps=400).draws
+    return posterior, jax.tree.map(lambda leaf: leaf[:, 100:], draws)
+
+
+def some_chains(tree, first, signs=None):
+    """Eight chains from `first` on; some of their draws at the other sign of the unit."""
+    picked = jax.tree.map(lambda leaf: leaf[first : first + 8], tree)
+    if signs is not None:
+        of_unit = {"layer_0": ("kernel", "bias"), "layer_1": ("kernel",)}
+        for layer, names in of_unit.items():
+            turned = {name: picked[layer][name] * signs.reshape(8, -1, *[1] * (picked[layer][name].ndim - 2)) for name in names}
+            picked[layer] = picked[layer] | turned
+    return picked
+
+
+@pytest.mark.parametrize("declared", [True, False])
+def test_clusters_of_weights_see_what_predictions_do_not_and_no_symmetric_copies(step_up, declared):
+    """Chains that stay at one sign miss half of the mass, unless the two signs are known to be one network."""
+    posterior, draws = step_up
+    if not declared:
+        model = posterior.model._replace(symmetries=lambda params: ())
+        posterior = dataclasses.replace(posterior, model=model)
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], (2, 8, 300))
+    others = [some_chains(draws, first, sign) for first, sign in zip((0, 8), signs, strict=True)]
+    pilot = jax.tree.map(lambda leaf: leaf[:, ::3].reshape(-1, *leaf.shape[2:]), others[0])
+
+    def verdict(classifier):
+        def labels(chains):
+            return classifier.label(jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), chains)).reshape(8, -1)
+
+        masses = [
+            regions.masses_from_systems(name, regions.visit_shares(labels(chains), 2))
+            for name, chains in zip("ab", others, strict=True)
+        ]
+        return regions.regions_visited_by_mass(labels(some_chains(draws, 16)), masses).verdict
+
+    assert verdict(by_functions(posterior, pilot, 2, 0)) == "pass"
+    assert verdict(by_weights(posterior, pilot, 2, 0)) == ("pass" if declared else "fail")
+
+
 def test_draws_that_are_not_finite_are_in_no_region(finished):
     from bayesnn.load import load_run
     from bayesnn.measure.basins import Basins
@@ -251,7 +305,7 @@ def test_basins_of_a_small_run(cli, own, finished_copy):
     assert "Minima: " in outcome.out
     found = read_measure(RunFolder.open(finished_copy), "basins")
     claims = ["regions-mix", "regions-visited-by-mass", "light-regions-over-visited", "predictions-robust-to-region-weights"]
-    assert [finding.claim for finding in found.findings] == [*claims, "evidence-methods-agree"]
+    assert [finding.claim for finding in found.findings] == [*claims, "weights-visited-by-mass", "evidence-methods-agree"]
     table = found.tree["regions"].to_dataset()
     for name in ("visit_share", "mass", "prior_volume"):
         np.testing.assert_allclose(table[name].sum("region"), 1, rtol=1e-9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -56,7 +58,9 @@ def with_basins(tree, findings=(), **groups):
 
 def weighed(labels, masses, *, noise=0.5):
     """Return a run whose predictions mix, with what the measure finds of its visits."""
-    found = [regions.regions_visited_by_mass(labels, masses), regions.light_regions_over_visited(labels, *masses)]
+    visited = regions.regions_visited_by_mass(labels, masses)
+    found = [visited, regions.light_regions_over_visited(labels, *masses)]
+    found.append(dataclasses.replace(visited, claim="weights-visited-by-mass"))
     return with_basins(predictions(SAME, chains=CHAINS, draws=DRAWS, noise=noise), found)
 
 
@@ -82,7 +86,18 @@ def test_b1_here():
     fair = two_methods((0.9, 0.1), (0.9, 0.1))
     wrong, right = visits((0.1, 0.9), stuck=True), visits((0.9, 0.1))
     worlds = [{"network": weighed(wrong, fair)}, {"network": weighed(right, fair)}]
-    assert verdicts(b1_region_weights.judge_here, worlds) == ["supported", "contradicted"]
+    for judge in (b1_region_weights.judge_here, b1_region_weights.judge_weights):
+        assert verdicts(judge, worlds) == ["supported", "contradicted"]
+
+
+def test_b1_tells_predictions_from_weights():
+    """Visits that are right in clusters of predictions and wrong in clusters of weights."""
+    world = weighed(visits((0.9, 0.1)), two_methods((0.9, 0.1), (0.9, 0.1)))
+    wrong = weighed(visits((0.1, 0.9), stuck=True), two_methods((0.9, 0.1), (0.9, 0.1)))
+    by_predictions, by_weights = world["basins"].attrs["findings"], wrong["basins"].attrs["findings"]
+    world["basins"].attrs["findings"] = [*by_predictions[:2], by_weights[2]]
+    assert b1_region_weights.judge_here({"network": world}).finding.verdict == "contradicted"
+    assert b1_region_weights.judge_weights({"network": world}).finding.verdict == "supported"
 
 
 def test_b1_here_needs_masses_that_agree_and_predictions_that_mix():

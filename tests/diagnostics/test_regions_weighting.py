@@ -130,11 +130,11 @@ def test_minima_are_merged_across_low_barriers():
         regions.merge_minima(np.triu(barrier))
 
 
-def test_function_regions_find_separate_clusters_and_stay_fixed(rng):
+def test_clusters_find_separate_clusters_and_stay_fixed(rng):
     centres = 5 * rng.normal(size=(3, 10))
     truth = rng.choice(3, size=300)
     features = centres[truth] + rng.normal(size=(300, 10))
-    classifier = regions.function_regions(features[:200], 3)
+    classifier = regions.find_clusters(features[:200], 3)
     found = classifier.label(features[200:].reshape(4, 25, 10))
     assert found.shape == (4, 25)
     table = np.zeros((3, 3))
@@ -144,6 +144,6 @@ def test_function_regions_find_separate_clusters_and_stay_fixed(rng):
     with pytest.raises(ValueError, match="in no region"):
         classifier.label(np.where(np.arange(10) == 3, np.nan, features[200]))
     with pytest.raises(ValueError, match="10 draws"):
-        regions.function_regions(features[:20], 3)
+        regions.find_clusters(features[:20], 3)
     with pytest.raises(ValueError, match="differ"):
-        regions.function_regions(np.ones((50, 2)), 3)
+        regions.find_clusters(np.ones((50, 2)), 3)
