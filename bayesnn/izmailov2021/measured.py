@@ -20,7 +20,9 @@ def finding_of(tree: xr.DataTree, measure: str, claim: str) -> Finding:
     for found in tree[measure].attrs["findings"]:
         if found["claim"] == claim:
             return Finding.from_dict(found)
-    raise ValueError(f"the measure {measure} has no finding {claim}")
+    raise ValueError(
+        f"the measure {measure} has no finding {claim}, which newer versions make: delete it, and run the suite again"
+    )
 
 
 def judgement_of(finding: Finding, label: str, caption: str, unit: str, marks: tuple[float, ...]) -> Judgement:

@@ -20,7 +20,8 @@ class Basins(Evidence):
     regions: str = "functions"
     """`functions` (clusters of predictions), `minima` (merged across barriers below 5 nats), or path/to/file.py:function."""
     num_regions: Annotated[int, Field(ge=2, le=12)] = 4
-    """Clusters of functions and of weights, or regions that your own classifier knows; minima find their number, at most 6."""
+    """Clusters of functions, or regions that your own classifier knows (minima find their own number, at most 6); and clusters
+    of weights, where there are ten particles for each."""
     minima: PositiveInt = 24
     """Draws of the run below which minima are counted, and pilot draws below which those are that make regions."""
     labelled: PositiveInt = 24
@@ -36,6 +37,6 @@ class Basins(Evidence):
     @model_validator(mode="after")
     def _has_draws_to_cluster(self) -> Basins:
         fewest = DRAWS_A_CLUSTER * self.num_regions
-        if self.particles < fewest:
-            raise ValueError(f"{self.num_regions} clusters need {fewest} particles or more, got {self.particles}")
+        if self.regions == "functions" and self.particles < fewest:
+            raise ValueError(f"{self.num_regions} clusters of functions need {fewest} particles or more, got {self.particles}")
         return self

@@ -24,7 +24,7 @@ from diagnostics.trees import predicted
 from samplers.types import Position
 
 BLOCK = 32  # draws whose predictions are computed at a time
-ALIGNED = 1000  # draws that are aligned at a time: copies of them take several times their memory
+ALIGNED = 2**22  # scalars of draws that are aligned at a time, in several copies of 8 bytes each
 MOST_POINTS = 200  # test inputs at which functions are compared; more tell clusters of functions apart no better
 
 
@@ -35,7 +35,8 @@ class Classifier(NamedTuple):
         description: How, in a few words.
         num_regions: Number of regions.
         label: [draw, ...] positions -> [draw] regions.
-        clusters: What the regions are, if clusters of functions (`diagnostics.regions.Clusters`); else empty.
+        clusters: What the regions are, if clusters (`diagnostics.regions.Clusters`; of weights, also the `reference` to which
+            draws are aligned); else empty.
     """
 
     description: str
@@ -80,22 +81,30 @@ def by_functions(posterior: Posterior, pilot: Position, num_regions: int, seed: 
     def label(positions: Position) -> Int[np.ndarray, " draw"]:
         return clusters.label(np.asarray(features(positions)))
 
-    dims = {"mean": "feature", "scale": (), "centre": ("region", "feature")}
-    table = xr.Dataset({name: (dims[name], values) for name, values in clusters._asdict().items()})
-    return Classifier(f"{len(clusters.centre)} clusters of functions", len(clusters.centre), label, table)
+    return Classifier(f"{len(clusters.centre)} clusters of functions", len(clusters.centre), label, _table(clusters, "feature"))
 
 
 def by_weights(posterior: Posterior, pilot: Position, num_regions: int, seed: int) -> Classifier:
-    """Return clusters of the weights of pilot draws, each draw moved to that copy of it which is nearest to the first of them."""
+    """Return clusters of the weights of pilot draws, each draw moved to the nearest copy to the first of them that is found.
+
+    Distances are those of the weights as they are: layers of a wide prior count for more. Only declared symmetries are undone.
+    """
     reference = jax.tree.map(lambda x: x[0], pilot)
     clusters = find_clusters(copies_near(posterior, pilot, reference), num_regions, seed=seed)
+    rows = max(1, ALIGNED // posterior.num_params)
 
     def label(positions: Position) -> Int[np.ndarray, " draw"]:
         count = len(jax.tree.leaves(positions)[0])
-        parts = (jax.tree.map(lambda x, at=first: x[at : at + ALIGNED], positions) for first in range(0, count, ALIGNED))
+        parts = (jax.tree.map(lambda x, at=first: x[at : at + rows], positions) for first in range(0, count, rows))
         return np.concatenate([clusters.label(copies_near(posterior, part, reference)) for part in parts])
 
-    return Classifier(f"{len(clusters.centre)} clusters of weights", len(clusters.centre), label)
+    table = _table(clusters, "weight").assign(reference=("weight", np.asarray(ravel_pytree(reference)[0], float)))
+    return Classifier(f"{len(clusters.centre)} clusters of weights", len(clusters.centre), label, table)
+
+
+def _table(clusters: Clusters, feature: str) -> xr.Dataset:
+    dims = {"mean": feature, "scale": (), "centre": ("region", feature)}
+    return xr.Dataset({name: (dims[name], values) for name, values in clusters._asdict().items()})
 
 
 def label_run(basins: xr.DataTree, tree: xr.DataTree) -> Int[np.ndarray, "chain draw"]:

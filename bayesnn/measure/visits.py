@@ -20,7 +20,7 @@ from rich.console import Console
 
 from bayesnn.errors import UsageError
 from bayesnn.load import LoadedRun
-from bayesnn.measure.basins import Basins
+from bayesnn.measure.basins import DRAWS_A_CLUSTER, Basins
 from bayesnn.measure.classify import Classifier, Reference, by_functions, by_minima, by_own, by_weights, find_minima
 from bayesnn.measure.evidence import evidence_table, methods_agree, posterior_of, sample_particles, take_roads
 from bayesnn.measure.gradient_flow import MAX_WEIGHTS
@@ -63,16 +63,17 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
     """Hold the visits of a run's chains to regions against the masses of these.
 
     Returns:
-        Groups `regions` (`diagnostics.regions.regions_table`); `weights` (the same table, of clusters of weights); `labels` (of
-        the draws of the run that were labelled: `run`, their regions, and `weights`, their clusters); `predictions`
-        (`log_predictive` of test targets by region, nats, where the run keeps them); `particles` (`label`, `log_weight`) and
+        Groups `regions` (`diagnostics.regions.regions_table`); `weights` (the same table, of clusters of weights, what makes
+        these, and the run's `label`; where symmetries are declared); `labels` (`run`, of the draws that were labelled);
+        `predictions` (`log_predictive` of test targets by region, nats, where the run keeps them); `particles` (`label`,
+        `log_weight`) and
         `replicas` (`label`, `log_likelihood` on all training data, untempered), the draws that weigh the regions;
         `classifier` (`mean`, `scale`, `centre`, of clusters of functions: what `label_run` needs); `minima` (below draws of the
         run: `log_density`, `number`; with `--regions minima` also `barrier` between the minima that made the regions,
         `reference_region`, and what Laplace's method says of each, see `bayesnn.measure.laplace`); and `evidence`. Attributes
         `minima_per_100_draws`, NaN if unknown, `classifier`, and `laplace`, why it weighs no region, empty if it does. Findings:
         `regions-mix`, `regions-visited-by-mass`, `light-regions-over-visited`, `predictions-robust-to-region-weights`,
-        `weights-visited-by-mass` and `evidence-methods-agree`.
+        `weights-visited-by-mass` (where symmetries are declared) and `evidence-methods-agree`.
 
     Raises:
         UsageError: The run samples no network, or at a temperature other than 1; it has fewer than two chains or draws, or draws
@@ -93,29 +94,28 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
     with console.status("pilot: particles on which the regions are fixed"):
         pilot, system = _drawn(choice_key, sample_particles(pilot_key, problem, settings, PILOT_SYSTEMS))
         classifier, laplace, references = _classifier(laplace_key, posterior, pilot, system, settings)
-        in_weights = by_weights(posterior, pilot, settings.num_regions, settings.seed)
+        in_weights = _in_weights(posterior, pilot, settings)
     roads = take_roads(masses_key, problem, settings, console)
     with console.status("labels"):
         step = max(1, num_draws // settings.labelled) if settings.regions == "minima" else 1
         kept = np.arange(num_draws)[::step]
-        position = jax.tree.map(lambda x: x[:, kept], posterior.unflatten(draws))
-        visits = _labelled(classifier, position, None)
+        position = posterior.unflatten(draws)
+        visits = _labelled(classifier, jax.tree.map(lambda x: x[:, kept], position), None)
         some = _thinned(roads, settings)
         found, replicas, masses = _weighed(classifier, some)
         masses += [] if laplace.masses is None else [laplace.masses]
         volume = _prior_volume(prior_key, posterior, classifier, settings)
         log_predictive = _log_predictive(posterior, run.tree, kept, visits, (found, replicas), classifier.num_regions)
-        by_weight, weight_masses = _labelled(in_weights, position, None).labels, _weighed(in_weights, some)[2]
+        weights, weight_findings = (xr.Dataset(), []) if in_weights is None else _weights_by_mass(in_weights, position, roads)
     evidence = evidence_table(roads, float(problem.tempering.likelihood_temperature))
-    by_kind = {"run": visits.labels, "weights": by_weight}
     groups = {
         "regions": regions.regions_table(visits.labels, masses, prior_volume=volume),
-        "labels": xr.Dataset({name: (("chain", "draw"), labels) for name, labels in by_kind.items()}, {"draw": kept}),
+        "labels": xr.Dataset({"run": (("chain", "draw"), visits.labels)}, {"draw": kept}),
         "predictions": xr.Dataset({} if log_predictive is None else {"log_predictive": (("region", "point"), log_predictive)}),
         **_road_tables(found, replicas, some.ladders.log_likelihood[..., -1]),
         "classifier": classifier.clusters,
         "minima": xr.merge([minima, references]),
-        "weights": regions.regions_table(by_weight, weight_masses),
+        "weights": weights,
         "evidence": evidence,
     }
     tree = xr.DataTree.from_dict({name: group for name, group in groups.items() if group.data_vars})
@@ -129,8 +129,22 @@ def measure(run: LoadedRun, settings: Basins, console: Console) -> tuple[xr.Data
         console.print(f"Laplace's method weighs no region: {laplace.reason}.", markup=False, soft_wrap=True)
     if settings.regions == "minima" and 1 - regions.combined(masses).share.max() < BOUND:
         console.print(ONE_REGION, markup=False, soft_wrap=True)
-    in_weight_space = dataclasses.replace(regions.regions_visited_by_mass(by_weight, weight_masses), claim=IN_WEIGHT_SPACE)
-    return tree, [*_findings(visits.labels, masses, log_predictive), in_weight_space, methods_agree(evidence)]
+    return tree, [*_findings(visits.labels, masses, log_predictive), *weight_findings, methods_agree(evidence)]
+
+
+def _in_weights(posterior: Posterior, pilot: Position, settings: Basins) -> Classifier | None:
+    """Return clusters of weights; None for too few particles, and where no symmetry is declared: they might be mere copies."""
+    if settings.particles < DRAWS_A_CLUSTER * settings.num_regions or not posterior.model.symmetries(posterior.like):
+        return None
+    return by_weights(posterior, pilot, settings.num_regions, settings.seed)
+
+
+def _weights_by_mass(classifier: Classifier, position: Position, roads: Roads) -> tuple[xr.Dataset, list[Finding]]:
+    """Hold visits to clusters of weights against their mass; labels cost no flow, so that all draws have one."""
+    labels, masses = _labelled(classifier, position, None).labels, _weighed(classifier, roads)[2]
+    table = xr.merge([regions.regions_table(labels, masses), classifier.clusters])
+    finding = dataclasses.replace(regions.regions_visited_by_mass(labels, masses), claim=IN_WEIGHT_SPACE)
+    return table.assign(label=(("chain", "draw"), labels)), [finding]
 
 
 def _findings(

@@ -99,7 +99,7 @@ def basins():
         "particles": particles,
         "replicas": replicas,
         "minima": xr.Dataset(minima),
-        "weights": regions.regions_table(labels, masses),
+        "weights": regions.regions_table(2 - labels, masses),
         "evidence": found,
     }
     tree = xr.DataTree.from_dict(groups)

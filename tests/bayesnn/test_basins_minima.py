@@ -23,7 +23,7 @@ from diagnostics import regions
 from samplers import Tempering
 
 TEMPERING = Tempering.at()
-SMALL = ["--systems", 8, "--particles", 40, "--moves", 2, "--rungs", 6, "--ladder-warmup", 64, "--ladder-draws", 100]
+SMALL = ["--systems", 8, "--particles", 32, "--moves", 2, "--rungs", 6, "--ladder-warmup", 64, "--ladder-draws", 100]
 
 
 def valley(x):
@@ -259,7 +259,7 @@ def some_chains(tree, first, signs=None):
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_clusters_of_weights_see_what_predictions_do_not_and_no_symmetric_copies(step_up, declared):
+def test_clusters_of_weights_see_what_predictions_do_not_and_no_symmetric_copies(step_up, declared, monkeypatch):
     """Chains that stay at one sign miss half of the mass, unless the two signs are known to be one network."""
     posterior, draws = step_up
     if not declared:
@@ -280,6 +280,11 @@ def test_clusters_of_weights_see_what_predictions_do_not_and_no_symmetric_copies
         return regions.regions_visited_by_mass(labels(some_chains(draws, 16)), masses).verdict
 
     assert verdict(by_functions(posterior, pilot, 2, 0)) == "pass"
+    monkeypatch.setattr("bayesnn.measure.classify.ALIGNED", 1000)  # blocks of 250 draws of four weights
+    classifier = by_weights(posterior, pilot, 2, 0)
+    np.testing.assert_array_equal(
+        classifier.label(pilot)[300:400], classifier.label(jax.tree.map(lambda leaf: leaf[300:400], pilot))
+    )
     assert verdict(by_weights(posterior, pilot, 2, 0)) == ("pass" if declared else "fail")
 
 
@@ -309,6 +314,10 @@ def test_basins_of_a_small_run(cli, own, finished_copy):
     table = found.tree["regions"].to_dataset()
     for name in ("visit_share", "mass", "prior_volume"):
         np.testing.assert_allclose(table[name].sum("region"), 1, rtol=1e-9)
+    weights = found.tree["weights"].to_dataset()
+    shares = regions.visit_shares(weights["label"].values, weights.sizes["region"]).mean(0)
+    np.testing.assert_allclose(weights["visit_share"], shares, rtol=1e-12)
+    assert not np.array_equal(weights["label"], found.tree["labels"]["run"])
     # Two chains: shares of visits have no error that could be believed.
     assert {finding.verdict for finding in found.findings if finding.claim == "regions-visited-by-mass"} == {"inconclusive"}
 
