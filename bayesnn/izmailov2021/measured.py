@@ -21,7 +21,8 @@ def finding_of(tree: xr.DataTree, measure: str, claim: str) -> Finding:
         if found["claim"] == claim:
             return Finding.from_dict(found)
     raise ValueError(
-        f"the measure {measure} has no finding {claim}, which newer versions make: delete it, and run the suite again"
+        f"the measure {measure} has no finding {claim}: an older version made it; delete measures/{measure} in the run's folder, "
+        "and run the suite again"
     )
 
 

@@ -104,6 +104,15 @@ def test_accuracies_and_shares_are_in_percent(measures, text):
     assert f"directions, above 1.1 {value} {ends} stationary: at most" in text
 
 
+def test_visits_to_clusters_of_weights_have_a_panel_of_their_own(measures):
+    shown = check(page({"basins": measures["basins"]})).text
+    panel = shown[shown.index("Visits to each cluster of weights beside its mass, %") :]
+    table = measures["basins"].tree["weights"].to_dataset()
+    first = float(re.findall(r"-?\d+\.?\d*", panel)[1])  # after the region's name, 0
+    assert first == pytest.approx(100 * float(table["visit_share"][0]), abs=0.5)
+    assert abs(first - 100 * float(measures["basins"].tree["regions"]["visit_share"][0])) > 10  # the other panel's
+
+
 def test_visits_stand_beside_masses_in_percent(measures):
     table = measures["basins"].tree["regions"].to_dataset()
     shown = check(page({"basins": measures["basins"]})).text
