@@ -87,6 +87,7 @@ def _hamiltonian_kernel(settings: c.HMC | c.DynamicHMC | c.ParallelTempering, co
         max_num_steps=settings.max_num_steps,
         inverse_mass_matrix=inverse_mass,
         tempering=tempering,
+        delayed_rejection=isinstance(settings, c.HMC) and settings.delayed_rejection,
     )
     return _ladder(hmc, settings.rungs, problem) if isinstance(settings, c.ParallelTempering) else hmc
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 import samplers
 from bayesnn.build import build_method, build_problem
-from bayesnn.config import APPROXIMATIONS, Approximation, RunConfig, TemperedSMC
+from bayesnn.config import APPROXIMATIONS, HMC, AdjustedMCLMC, Approximation, RunConfig, Sampler, TemperedSMC
 from bayesnn.errors import UsageError, did_you_mean
 from bayesnn.hardware import HARDWARE
 from bayesnn.memory import Temporaries, device_bytes, draw_bytes, prediction_bytes, temporary_bytes
@@ -30,6 +30,8 @@ HERE = "here"
 LAUNCH_SECONDS = 1e-4
 # Samplers whose trajectories grow to their length over the first half of a warm-up.
 GROWING = ("hmc", "dynamic-hmc", "adjusted-mclmc")
+# Share of trajectories that fail, and are followed by two more, where that is asked for.
+FAILURES = 0.1
 # Settings that decide the cost of one gradient; the prior's share of it is that of one more example.
 GRADIENT = ("data", "model", "likelihood", "density", "precision", "matmul_precision", "microbatch", "data_blocks")
 
@@ -303,8 +305,15 @@ def _gradients_a_step(config: RunConfig, problem: Problem) -> float:
     if hasattr(tuning, "trajectory_length"):
         most = np.minimum(tuning.trajectory_length / tuning.step_size + 0.5, tuning.max_num_steps)  # of each rung of a ladder
         swaps = config.sampler.kind == "parallel-tempering"  # which cost a gradient on the hottest rung
-        return float(np.maximum(most, 1).sum()) * (2 if config.sampler.kind == "adjusted-mclmc" else 1) + swaps
+        return float(np.maximum(most, 1).sum()) * _gradients_a_leapfrog(config.sampler) + swaps
     return steps_a_step(config) * _counted_gradients(method.burn_in or method.kernel, problem)
+
+
+def _gradients_a_leapfrog(sampler: Sampler) -> float:
+    """Gradients of a run for each step of its trajectories."""
+    if isinstance(sampler, HMC) and sampler.delayed_rejection:
+        return 1 + 2 * FAILURES
+    return 2.0 if isinstance(sampler, AdjustedMCLMC) else 1.0
 
 
 def _counted_gradients(kernel: Kernel, problem: Problem) -> float:

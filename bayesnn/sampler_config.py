@@ -27,6 +27,8 @@ class HMC(Frozen):
     """Relative spread of trajectory lengths; 0 resonates."""
     max_num_steps: PositiveInt = 1000
     """Upper bound on the leapfrog steps of a trajectory; the shortfall is reported."""
+    delayed_rejection: bool = False
+    """Try a failed trajectory once more, with a quarter of the step size; frees chains that stand still in narrow places."""
 
 
 class NUTS(Frozen):

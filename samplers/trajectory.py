@@ -51,8 +51,8 @@ def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[HMCS
         inverse_mass_matrix: Float[Array, "..."],
         num_steps: Any,
     ) -> tuple[HMCState, Info, Proposal]:
-        metric = _metric(inverse_mass_matrix)
-        transition = blackjax_hmc.build_kernel(_leapfrogs(num_steps), divergence_threshold)
+        metric = gaussian_metric(inverse_mass_matrix)
+        transition = blackjax_hmc.build_kernel(leapfrogs(num_steps), divergence_threshold)
         new, details = transition(key, state, density, step_size, metric, 1)
         start_kinetic = metric.kinetic_energy(details.momentum)
         start_energy = start_kinetic - state.logdensity
@@ -74,7 +74,7 @@ def leapfrog_transition(divergence_threshold: float) -> Callable[..., tuple[HMCS
     return move
 
 
-def _leapfrogs(num_steps: Any) -> Callable[[LogDensity, metrics.KineticEnergy], Integrator]:
+def leapfrogs(num_steps: Any) -> Callable[[LogDensity, metrics.KineticEnergy], Integrator]:
     """Return an integrator for BlackJAX one step of which is a trajectory of so many leapfrog steps.
 
     Momentum and gradient are vectors; the position has its own shapes, which saves joining and cutting it. Where two steps meet,
@@ -104,7 +104,7 @@ def _leapfrogs(num_steps: Any) -> Callable[[LogDensity, metrics.KineticEnergy], 
     return integrator
 
 
-def _metric(inverse_mass_matrix: Float[Array, "..."]) -> metrics.Metric:
+def gaussian_metric(inverse_mass_matrix: Float[Array, "..."]) -> metrics.Metric:
     """Return BlackJAX's Gaussian metric of vectors in fewer passes over them, of which small steps of large networks feel each.
 
     Barriers keep XLA from computing normal deviates anew wherever a momentum is used, and from a dot product that first writes

@@ -187,11 +187,17 @@ def _trajectories(tree: xr.DataTree, config: RunConfig) -> Rows:
     words = (
         f"{gradients.min():,.0f} to {gradients.max():,.0f} gradients{means}, {gradients.mean():,.0f} on average, {cap:,} allowed"
     )
-    if is_cut := float(np.mean(gradients >= cap)):
+    if _tries_again(config):
+        words += " a trajectory, of which there are up to three where one failed"
+    if is_cut := float(np.mean(gradients % cap == 0)):
         words += f"; {share(is_cut)} are at that bound, and as a rule shorter than asked for: raise sampler.{setting}"
     elif config.thin == 1:  # a mean below the bound does not say that no trajectory was at it
         words += "; none is cut short"
     return [("trajectories", words)]
+
+
+def _tries_again(config: RunConfig) -> bool:
+    return isinstance(config.sampler, HMC) and config.sampler.delayed_rejection
 
 
 def _listed(counts: Any) -> str:

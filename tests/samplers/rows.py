@@ -105,6 +105,11 @@ def make_hmc(target: Target, step_size: float, tempering: Tempering) -> Kernel:
     return hmc(target, step_size=step_size, trajectory_length=4 * step_size, tempering=tempering)
 
 
+def make_delayed_rejection(target: Target, step_size: float, tempering: Tempering) -> Kernel:
+    """Steps so long that most trajectories fail, and are tried again with shorter ones."""
+    return hmc(target, step_size=3 * step_size, trajectory_length=24 * step_size, tempering=tempering, delayed_rejection=True)
+
+
 def make_nuts(target: Target, step_size: float, tempering: Tempering) -> Kernel:
     return nuts(target, step_size=step_size, max_num_doublings=4, tempering=tempering)
 
@@ -177,6 +182,9 @@ ADAM, SGD = optax.adam(1e-2), optax.sgd(1e-2)
 
 ROWS = {
     "hmc": Row(make_hmc, is_exact=True, step_size=0.1, num_gradients=None, nan=frozenset()),
+    "hmc, delayed rejection": Row(
+        make_delayed_rejection, is_exact=True, step_size=0.1, num_gradients=None, nan=frozenset(), thin=4
+    ),
     "nuts": Row(
         make_nuts,
         is_exact=True,

@@ -11,7 +11,7 @@ import pytest
 from blackjax.mcmc.integrators import new_integrator_state, velocity_verlet
 
 from samplers import Save, Tempering, adjusted_mclmc, dynamic_hmc, ghmc, hmc, log_density, make_mesh, mala, nuts, sample
-from samplers.trajectory import _leapfrogs, _metric, spread
+from samplers.trajectory import gaussian_metric, leapfrogs, spread
 from tests.samplers.analytic import anisotropic, assert_means, isotropic
 
 KEY, NUM_CHAINS = jax.random.key(6), 4
@@ -94,12 +94,12 @@ def test_energy_and_momentum_are_those_with_which_a_step_ends(make):
 @pytest.mark.parametrize("num_steps", [1, 2, 7])
 def test_merged_kicks_are_velocity_verlet(num_steps):
     """Half a kick at both ends and whole ones between: BlackJAX's integrator, step by step, but for rounding."""
-    known, metric = anisotropic(), _metric(jnp.array(0.5))
+    known, metric = anisotropic(), gaussian_metric(jnp.array(0.5))
     density = log_density(known.target, known.batch, Tempering.at())
     position = known.positions(1)[0]
     start = new_integrator_state(density, position, jnp.cos(jnp.arange(position.size, dtype=position.dtype)))
     in_two = start._replace(position=(position[:1], position[1:]))
-    trajectory = _leapfrogs(num_steps)(lambda parts: density(jnp.concatenate(parts)), metric.kinetic_energy)
+    trajectory = leapfrogs(num_steps)(lambda parts: density(jnp.concatenate(parts)), metric.kinetic_energy)
     merged = trajectory(in_two, jnp.float32(0.1))
     merged = merged._replace(position=jnp.concatenate(merged.position))
     verlet = velocity_verlet(density, metric.kinetic_energy)
@@ -116,7 +116,7 @@ def test_merged_kicks_are_velocity_verlet(num_steps):
 def test_kinetic_energy_and_its_gradient_are_those_of_the_metric(inverse_mass):
     """A wrong gradient would leave the law right, and trajectories that lead nowhere."""
     momentum = jnp.array([0.5, -1.0, 2.0])
-    energy, velocity = jax.value_and_grad(_metric(jnp.array(inverse_mass)).kinetic_energy)(momentum)
+    energy, velocity = jax.value_and_grad(gaussian_metric(jnp.array(inverse_mass)).kinetic_energy)(momentum)
     scaled = np.array(inverse_mass) * np.array(momentum)
     np.testing.assert_allclose(energy, 0.5 * scaled @ np.array(momentum), rtol=3 * 1.2e-7)
     np.testing.assert_allclose(velocity, scaled, rtol=2 * 1.2e-7)
