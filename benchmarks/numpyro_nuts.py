@@ -47,12 +47,18 @@ def problem(name: str) -> Any:
 
 
 def here(posterior: Any) -> Callable[[int], Any]:
-    """Return seed -> draws of HMC, its step size and diagonal metric from Stan's windows."""
+    """Return seed -> draws of HMC with delayed rejection, its step size and diagonal metric from Stan's windows."""
     import jax
 
     import samplers
 
-    kernel = samplers.hmc(posterior.target, step_size=0.01, trajectory_length=TRAJECTORY, max_num_steps=MAX_NUM_STEPS)
+    kernel = samplers.hmc(
+        posterior.target,
+        step_size=0.01,
+        trajectory_length=TRAJECTORY,
+        max_num_steps=MAX_NUM_STEPS,
+        delayed_rejection=True,  # without, one chain of ten on Boston did not move
+    )
     warmup = samplers.window_adaptation(kernel, num_steps=WARMUP)
 
     def run(seed: int, num_warmup: int = WARMUP, num_draws: int = DRAWS) -> Any:

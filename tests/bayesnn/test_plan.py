@@ -31,7 +31,7 @@ from bayesnn.config import (
 from bayesnn.errors import UsageError
 from bayesnn.hardware import HARDWARE
 from bayesnn.launch import sample_into
-from bayesnn.plan import LAUNCH_SECONDS, Known, gradient_flops, make_plan, print_plan
+from bayesnn.plan import FAILURES, LAUNCH_SECONDS, Known, gradient_flops, make_plan, print_plan
 
 TINY = RunConfig(
     data=Data(name="wine"),
@@ -157,6 +157,13 @@ def test_nuts_cannot_be_planned_and_says_so(capsys):
 def test_lengths_that_a_warm_up_finds_cannot_be_planned():
     across = make_plan(TINY.model_copy(update={"warmup": WarmUp(steps=40, scheme="cross-chain")}), "h100")
     assert all(math.isnan(x) for x in (across.gradients_a_draw, across.gradients, across.seconds))
+
+
+def test_failed_trajectories_that_are_tried_again_are_planned_for():
+    once, again = (
+        make_plan(TINY.model_copy(update={"sampler": HMC(step_size=0.01, delayed_rejection=is_on)}), "h100") for is_on in (0, 1)
+    )
+    assert again.gradients_a_draw == pytest.approx(once.gradients_a_draw * (1 + 2 * FAILURES))
 
 
 def test_the_step_size_at_which_gradients_are_counted_is_said():

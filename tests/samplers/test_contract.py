@@ -28,10 +28,10 @@ def params(rows, slow_rows=()):
     return [pytest.param(row, id=name, marks=slow if name in slow_rows else ()) for name, row in rows.items()]
 
 
-def layouts(*others):
-    """Every row on eight devices, two to a chain where all of them see all data; one row of each kind in the other layouts."""
+def layouts(of_each_kind, of_hmc):
+    """Every row on eight devices, two to a chain where all of them see all data; one row of each kind, and HMC, in others."""
     cases = {(name, (8, 2 if row.has_whole_data else 1)): () if name in QUICK else slow for name, row in ROWS.items()}
-    for name, layout in itertools.product(sorted(QUICK), others):
+    for name, layout in [*itertools.product(sorted(QUICK), of_each_kind), *itertools.product(["hmc"], of_hmc)]:
         if layout[1] == 1 or ROWS[name].has_whole_data:
             cases.setdefault((name, layout), slow)
     return [pytest.param(ROWS[name], one, id=f"{name}-{one}", marks=marks) for (name, one), marks in cases.items()]
@@ -145,7 +145,7 @@ def test_info_says_what_it_documents(row, reference):
         np.testing.assert_array_equal(info.num_gradients, np.float32(row.num_gradients))
 
 
-@pytest.mark.parametrize(("row", "layout"), layouts((2, 1), (4, 1), (8, 1), (4, 2), (4, 4), (8, 8)))
+@pytest.mark.parametrize(("row", "layout"), layouts([(2, 1), (4, 2)], [(4, 1), (8, 1), (4, 4), (8, 8)]))
 def test_devices_for_chains_and_data_change_no_bit(row, layout, reference):
     assert_same_bits(run_network(row, mesh=on_devices(*layout)), reference(row))
 
