@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Shaped
 
+from bayesnn.sampler_config import HMC, Frozen
 from diagnostics.health import MAX_DIVERGENT, MIN_ACCEPTANCE, NAMED
 
 
@@ -16,11 +17,12 @@ class Settings(NamedTuple):
 
     steps: str
     target: str
+    retry: str
     start: str
 
 
-COMMAND = Settings("--warmup.steps", "--warmup.target-acceptance-rate", "--start map")
-PYTHON = Settings("WarmUp(steps=...)", "WarmUp(target_acceptance_rate=...)", 'start="map"')
+COMMAND = Settings("--warmup.steps", "--warmup.target-acceptance-rate", "--sampler.delayed-rejection", "--start map")
+PYTHON = Settings("WarmUp(steps=...)", "WarmUp(target_acceptance_rate=...)", "HMC(delayed_rejection=True)", 'start="map"')
 
 
 def alarm(
@@ -28,6 +30,7 @@ def alarm(
     num_nonfinite: Sequence[int],
     first_chain: int = 0,
     *,
+    sampler: Frozen,
     has_warmup: bool,
     settings: Settings = COMMAND,
 ) -> str | None:
@@ -37,6 +40,7 @@ def alarm(
         stats: `diverging` and `acceptance_rate` of every draw; NaN where a sampler has no acceptance rate.
         num_nonfinite: Steps of each chain that left a state that is not finite.
         first_chain: Number of the first of these chains.
+        sampler: Settings of the sampler.
         has_warmup: A warm-up found the step size.
         settings: How the advice spells them.
     """
@@ -53,7 +57,12 @@ def alarm(
     if not found:
         return None
     if has_warmup and not lost.any():
-        advice = f"lengthen the warm-up ({settings.steps}), raise {settings.target}, or start nearer ({settings.start})"
+        retry = (
+            f"try failed trajectories again ({settings.retry}), "
+            if isinstance(sampler, HMC) and not sampler.delayed_rejection
+            else ""
+        )
+        advice = f"lengthen the warm-up ({settings.steps}), raise {settings.target}, {retry}or start nearer ({settings.start})"
     else:
         advice = f"lower the step size or the learning rate, or start nearer ({settings.start})"
     return f"{', '.join(found)}. Do not use these draws: in a new run, {advice}"

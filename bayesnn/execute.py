@@ -187,7 +187,9 @@ class _Execution:
             ranges = (f"{name} {value[:, -1].min():.4g} to {value[:, -1].max():.4g}" for name, value in values.items())
             self.reporter.note(f"over chains, at the last draw: {', '.join(ranges)}")
         stats, has_warmup = self._read_stats(("diverging", "acceptance_rate")), self.method.warmup is not None
-        warning = alarm(stats, self.done.num_nonfinite, self.shard.first_chain, has_warmup=has_warmup)
+        warning = alarm(
+            stats, self.done.num_nonfinite, self.shard.first_chain, sampler=self.config.sampler, has_warmup=has_warmup
+        )
         if warning is not None:
             self.reporter.note(f"warning: {warning}")
 

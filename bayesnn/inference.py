@@ -123,7 +123,8 @@ def sample(
     began = time.monotonic()
     result = _draw(config, functools.partial(move, method.kernel, thin=thin, save=method.save(problem)), run)
     groups = by_group(result)
-    if warning := alarm(groups["sample_stats"], [0] * chains, has_warmup=method.warmup is not None, settings=PYTHON):
+    has_warmup = method.warmup is not None
+    if warning := alarm(groups["sample_stats"], [0] * chains, sampler=sampler, has_warmup=has_warmup, settings=PYTHON):
         warnings.warn(warning, stacklevel=2)
     facts = {**describe_sampler(sampler), "name": sampler.kind}
     spent = {"gradients": float(np.sum(groups["sample_stats"]["num_gradients"])), "seconds": time.monotonic() - began}

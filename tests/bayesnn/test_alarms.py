@@ -9,11 +9,11 @@ import pytest
 
 import bayesnn
 from bayesnn.alarms import alarm
-from bayesnn.config import HMC
+from bayesnn.config import HMC, MALA
 from diagnostics.standard import HEALTH
 from diagnostics.trees import make_tree
 
-CHAINS, DRAWS = 6, 200
+CHAINS, DRAWS, PLAIN = 6, 200, MALA()
 
 
 def stats(*, diverged=0, acceptance=0.8, chains=slice(None)):
@@ -23,8 +23,9 @@ def stats(*, diverged=0, acceptance=0.8, chains=slice(None)):
     return {"diverging": diverging, "acceptance_rate": rate}
 
 
-def raised(found, lost=(), first_chain=0, has_warmup=False):
-    return alarm(found, [int(chain in lost) for chain in range(CHAINS)], first_chain, has_warmup=has_warmup)
+def raised(found, lost=(), first_chain=0, has_warmup=False, sampler=PLAIN):
+    num_nonfinite = [int(chain in lost) for chain in range(CHAINS)]
+    return alarm(found, num_nonfinite, first_chain, sampler=sampler, has_warmup=has_warmup)
 
 
 @pytest.mark.parametrize("found", [stats(), stats(diverged=2), stats(acceptance=0.21), stats(acceptance=np.nan)])
@@ -50,6 +51,14 @@ def test_chains_that_went_wrong_are_named(found, lost, words):
 def test_a_step_size_that_a_warm_up_found_is_not_to_be_lowered_by_hand():
     assert "lengthen the warm-up (--warmup.steps)" in raised(stats(acceptance=0.1), has_warmup=True)
     assert "lower the step size" in raised(stats(acceptance=0.1), lost=(1,), has_warmup=True)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "is_told"), [(HMC(), True), (HMC(delayed_rejection=True), False), (MALA(), False)], ids=["hmc", "on", "mala"]
+)
+def test_delayed_rejection_is_told_of_where_it_is_to_be_had(sampler, is_told):
+    told = raised(stats(diverged=4), has_warmup=True, sampler=sampler)
+    assert ("try failed trajectories again (--sampler.delayed-rejection)" in told) == is_told
 
 
 @pytest.mark.parametrize(
