@@ -7,11 +7,11 @@ Compared: the share of test predictions and of weights with an R-hat above 1.1, 
 statistic of Gelman and Rubin that the paper's figure shows; weights as they were drawn, and with hidden units aligned. The
 rank-normalised share is held against the most that stationary chains as slow as these show.
 
-Decides, in every world for jittered lengths and in the main one for a fixed one: supported if at most 5 % of the predictions
-exceed 1.1 and the share of the weights is beyond what stationary chains show; contradicted if the weights are within it and at
-most 5 % of them exceed 1.1, or if more of the predictions exceed 1.1 than 5 % and than stationary chains show. Inconclusive below
-100 effective draws a chain in function space, and where weights exceed 1.1 as often as in stationary chains that are as slow:
-nothing tells then slow chains from chains that are apart.
+Decides, in every world for jittered lengths and in the main one for a fixed one, by one standard for both spaces. A space mixes
+well if at most 5 % of it exceed 1.1, by the whole interval or as stationary chains do; badly if the whole interval lies above 5 %
+and above what stationary chains show. Supported if the predictions mix well and the weights badly; contradicted if the weights mix
+well, or the predictions badly. Inconclusive below 100 effective draws a chain in function space, and where more than 5 % exceed
+1.1 as often as in stationary chains that are as slow: nothing tells then slow chains from chains that are apart.
 
 References:
     Izmailov et al. 2021, section 5.1 and figure 2; Vehtari et al. 2021, arXiv 1903.08008.
@@ -45,7 +45,7 @@ TITLE = "HMC mixes well in function space and less well in weight space"
 SOURCE = "Izmailov et al. 2021, figure 2"
 THRESHOLD = 1.1  # of R-hat, in the paper's figure
 NEGLIGIBLE = 4  # digits of a share that are told; what stationary chains hardly ever show is 0
-FEW = 0.05  # share above it that is still called good mixing
+FEW = 0.05  # share above it that is still called good mixing, of either space
 SURFACES = (
     "The posterior on planes through three draws, 1, 2 and 3, of one chain and of three chains, as drawn and with hidden units "
     "aligned; dark is low. Valleys of the likelihood between draws that alignment closes are those of symmetry. Most of a plane "
@@ -133,12 +133,19 @@ def decide(functions: Share, of_weights: Share, effective: float) -> str:
     """Return the verdict from both shares and the effective draws a chain of the predictions."""
     if not effective >= MIN_ESS:
         return "inconclusive"
-    functions_bad = functions.estimate.lower > max(FEW, functions.largest)
-    weights_good = of_weights.estimate.value <= min(FEW, of_weights.largest)
-    if functions_bad or weights_good:
+    if is_bad(functions) or is_good(of_weights):
         return "contradicted"
-    is_clear = functions.estimate.value <= FEW and of_weights.estimate.lower > of_weights.largest
-    return "supported" if is_clear else "inconclusive"
+    return "supported" if is_good(functions) and is_bad(of_weights) else "inconclusive"
+
+
+def is_good(share: Share) -> bool:
+    """Return whether so few exceed the threshold that mixing is called good."""
+    return share.estimate.upper <= FEW or share.estimate.value <= min(FEW, share.largest)
+
+
+def is_bad(share: Share) -> bool:
+    """Return whether more exceed the threshold than good mixing and than chains that are only slow would show."""
+    return share.estimate.lower > max(FEW, share.largest)
 
 
 def rank_share(table: xr.Dataset) -> Share:

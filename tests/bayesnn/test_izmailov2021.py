@@ -494,6 +494,17 @@ def test_f2():
     assert "show at most 0 % and 0 %" in judge(mixing(0.0, 0.0)).note
 
 
+def test_f2_does_not_call_weights_bad_for_a_few_of_them():
+    tree, few = mixing(0.0, 0.0), 2
+    kernel = tree["posterior"]["layer_0.kernel"]
+    moved = np.array(kernel.values)
+    moved[0, :, :few] += 3.0
+    tree["posterior"] = tree["posterior"].to_dataset().assign({"layer_0.kernel": (kernel.dims, moved)})
+    judgement = f2_rhat.judge({"r": tree}, claim="F2 w", labels=["r"], kind="jittered")
+    assert judgement.exhibits[0].rows["weights"].value == 100 * few / kernel.sizes["weight"]  # stationary chains show none
+    assert judgement.finding.verdict == "contradicted"
+
+
 def test_f2_does_not_call_slow_weights_good_ones():
     """Stationary chains, so slow that most of their R-hats are above 1.1: they are not apart, and do not mix well either."""
     tree = mixing(0.0, 0.0)
