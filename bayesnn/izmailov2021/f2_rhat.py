@@ -9,9 +9,9 @@ rank-normalised share is held against the most that stationary chains as slow as
 
 Decides, in every world for jittered lengths and in the main one for a fixed one, by one standard for both spaces. A space mixes
 well if at most 5 % of it exceed 1.1, by the whole interval or as stationary chains do; badly if the whole interval lies above 5 %
-and above what stationary chains show. Supported if the predictions mix well and the weights badly; contradicted if the weights mix
-well, or the predictions badly. Inconclusive below 100 effective draws a chain in function space, and where more than 5 % exceed
-1.1 as often as in stationary chains that are as slow: nothing tells then slow chains from chains that are apart.
+and above what stationary chains show. Supported if the predictions mix well and the weights badly; contradicted if the weights
+mix well, or the predictions badly. Inconclusive below 100 effective draws a chain in function space, and where more than 5 %
+exceed 1.1 as often as in stationary chains that are as slow: nothing tells then slow chains from chains that are apart.
 
 References:
     Izmailov et al. 2021, section 5.1 and figure 2; Vehtari et al. 2021, arXiv 1903.08008.
