@@ -4,7 +4,8 @@ SHELL := /bin/bash
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-WORKERS ?= $(shell nproc 2>/dev/null || echo 2)
+# One more than cores, which are idle while a test writes, waits for its subprocess, or traces beside a compilation that has ended.
+WORKERS ?= $(shell echo $$(($$(nproc 2>/dev/null || echo 2) + 1)))
 SYNC = $(BIN)/uv pip sync --quiet --require-hashes --strict --compile-bytecode --python $(BIN)/python
 
 .PHONY: help demo test test-slow lint docs bench pins clean

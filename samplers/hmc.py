@@ -65,9 +65,10 @@ def hmc(
             which costs mixing and never exactness.
         inverse_mass_matrix: Scalar or [d] diagonal; about the posterior variance of each direction.
         tempering: Temperatures; default the posterior itself.
-        divergence_threshold: Energy error, nats, above which a trajectory counts as divergent.
+        divergence_threshold: Energy error, nats, above which a trajectory counts as divergent; of two, the second.
         delayed_rejection: Try a trajectory that failed by more than 10 nats once more, with a quarter of the step size: for
             densities with narrow places, where chains stand still otherwise. Takes up to two trajectories more, where one failed.
+            Acceptance rates and energy errors are those of first trajectories.
 
     Returns:
         A kernel whose state is BlackJAX's HMCState, its gradient a vector, and whose tuning is `HMCTuning`.

@@ -93,11 +93,13 @@ class Info(NamedTuple):
 
     Attributes:
         num_gradients: Cost in full-data gradients: 1 a leapfrog step, batch_size / num_data a minibatch step.
-        acceptance_rate: Metropolis acceptance probability (NUTS: its average over the trajectory).
+        acceptance_rate: Metropolis acceptance probability (NUTS: its average over the trajectory; delayed rejection: that of the
+            first trajectory).
         energy: Hamiltonian after the step, nats, in units of the tempered density.
-        energy_error: Proposed minus initial Hamiltonian, nats.
+        energy_error: Proposed minus initial Hamiltonian, nats (delayed rejection: of the first trajectory).
         kinetic_temperature: p . M^-1 p / d of the momentum with which the step ends; 1 in expectation for an exact kernel.
-        is_divergent: The energy error passed the divergence threshold, or the step produced a non-finite proposal.
+        is_divergent: The energy error passed the divergence threshold, or the step produced a non-finite proposal (delayed
+            rejection: of the second trajectory, where there was one).
         is_finite: The state after the step is finite.
     """
 

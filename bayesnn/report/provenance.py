@@ -182,22 +182,23 @@ def _trajectories(tree: xr.DataTree, config: RunConfig) -> Rows:
             cap, setting = 2**doublings - 1, "max-num-doublings"
         case _:
             return []
-    gradients = tree["sample_stats"].to_dataset()["num_gradients"].values / config.thin
+    stats = tree["sample_stats"].to_dataset()
+    gradients = stats["num_gradients"].values / config.thin
     means = f" (means of the {config.thin} of a draw)" if config.thin > 1 else ""
     words = (
         f"{gradients.min():,.0f} to {gradients.max():,.0f} gradients{means}, {gradients.mean():,.0f} on average, {cap:,} allowed"
     )
-    if _tries_again(config):
+    which = ""
+    if isinstance(config.sampler, HMC) and config.sampler.delayed_rejection:
+        from samplers.delayed_rejection import FAILED
+
         words += " a trajectory, of which there are up to three where one failed"
-    if is_cut := float(np.mean(gradients % cap == 0)):
-        words += f"; {share(is_cut)} are at that bound, and as a rule shorter than asked for: raise sampler.{setting}"
-    elif config.thin == 1:  # a mean below the bound does not say that no trajectory was at it
+        which, gradients = " of those that did not fail", gradients[stats["energy_error"].values <= FAILED]
+    if is_cut := float(np.mean(gradients >= cap)) if gradients.size else 0.0:
+        words += f"; {share(is_cut)}{which} are at that bound, and as a rule shorter than asked for: raise sampler.{setting}"
+    elif config.thin == 1 and gradients.size:  # a mean below the bound does not say that no trajectory was at it
         words += "; none is cut short"
     return [("trajectories", words)]
-
-
-def _tries_again(config: RunConfig) -> bool:
-    return isinstance(config.sampler, HMC) and config.sampler.delayed_rejection
 
 
 def _listed(counts: Any) -> str:

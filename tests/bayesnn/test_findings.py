@@ -50,6 +50,9 @@ def test_the_page_on_uci_has_the_intervals_and_verdicts_of_its_sets():
     words = " ".join(page("uci").split())
     assert {name for name, one in found.items() if one.verdict != "inconclusive"} == {"C1 boston"}
     assert found["C1 boston"].verdict == "supported"
-    for name in ("yacht", "concrete", "boston", "energy", "naval"):
-        for interval in INTERVAL.findall(found[f"C1 {name}"].note):
+    longer = {one.claim: one for one in read_findings(SuiteFolder(FINDINGS / "uci-boston"))}
+    assert {name: one.verdict for name, one in longer.items()} == {"C1 boston": "supported", "F2 boston": "contradicted"}
+    judged = [found[f"C1 {name}"] for name in ("yacht", "concrete", "boston", "energy", "naval")]
+    for one in [*judged, longer["C1 boston"]]:
+        for interval in INTERVAL.findall(one.note):
             assert f"({interval})" in words

@@ -505,6 +505,12 @@ def test_f2_does_not_call_weights_bad_for_a_few_of_them():
     assert judgement.finding.verdict == "contradicted"
 
 
+def test_f2_knows_no_good_mixing_of_predictions_by_too_few_of_them():
+    apart, unclear = (f2_rhat.Share(Estimate(*share), largest=0.0) for share in ((0.4, 0.3, 0.5), (0.03, 0.01, 0.08)))
+    assert f2_rhat.decide(unclear, apart, effective=200) == "inconclusive"
+    assert f2_rhat.decide(unclear._replace(estimate=Estimate(0.03, 0.02, 0.045)), apart, effective=200) == "supported"
+
+
 def test_f2_does_not_call_slow_weights_good_ones():
     """Stationary chains, so slow that most of their R-hats are above 1.1: they are not apart, and do not mix well either."""
     tree = mixing(0.0, 0.0)

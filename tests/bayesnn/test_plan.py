@@ -31,7 +31,7 @@ from bayesnn.config import (
 from bayesnn.errors import UsageError
 from bayesnn.hardware import HARDWARE
 from bayesnn.launch import sample_into
-from bayesnn.plan import FAILURES, LAUNCH_SECONDS, Known, gradient_flops, make_plan, print_plan
+from bayesnn.plan import LAUNCH_SECONDS, Known, gradient_flops, make_plan, print_plan
 
 TINY = RunConfig(
     data=Data(name="wine"),
@@ -160,10 +160,15 @@ def test_lengths_that_a_warm_up_finds_cannot_be_planned():
 
 
 def test_failed_trajectories_that_are_tried_again_are_planned_for():
+    capture = Console(record=True, width=120)
     once, again = (
-        make_plan(TINY.model_copy(update={"sampler": HMC(step_size=0.01, delayed_rejection=is_on)}), "h100") for is_on in (0, 1)
+        make_plan(TINY.model_copy(update={"sampler": HMC(step_size=0.01, delayed_rejection=is_on)}), "h100")
+        for is_on in (False, True)
     )
-    assert again.gradients_a_draw == pytest.approx(once.gradients_a_draw * (1 + 2 * FAILURES))
+    for one in (once, again):
+        print_plan(capture, one, "h100", 1)
+    assert again.gradients_a_draw == pytest.approx(1.2 * once.gradients_a_draw)
+    assert capture.export_text().count("as if 10% of the trajectories failed and were tried again") == 1
 
 
 def test_the_step_size_at_which_gradients_are_counted_is_said():

@@ -106,7 +106,7 @@ def make_hmc(target: Target, step_size: float, tempering: Tempering) -> Kernel:
 
 
 def make_delayed_rejection(target: Target, step_size: float, tempering: Tempering) -> Kernel:
-    """Steps so long that most trajectories fail, and are tried again with shorter ones."""
+    """Steps so long that trajectories fail, on the contract's network about half of them, and are tried again."""
     return hmc(target, step_size=3 * step_size, trajectory_length=24 * step_size, tempering=tempering, delayed_rejection=True)
 
 
@@ -183,7 +183,7 @@ ADAM, SGD = optax.adam(1e-2), optax.sgd(1e-2)
 ROWS = {
     "hmc": Row(make_hmc, is_exact=True, step_size=0.1, num_gradients=None, nan=frozenset()),
     "hmc, delayed rejection": Row(
-        make_delayed_rejection, is_exact=True, step_size=0.1, num_gradients=None, nan=frozenset(), thin=4
+        make_delayed_rejection, is_exact=True, step_size=0.025, num_gradients=None, nan=frozenset(), thin=4
     ),
     "nuts": Row(
         make_nuts,

@@ -48,7 +48,7 @@ def standard_errors(log_scales):
 
 
 def test_exact_draws_of_a_funnel_stay_exact():
-    """Of chains that start with one exact draw each and move a few times, a fifth of whose trajectories fail."""
+    """Of chains that start with one exact draw each and move a few times, three in ten of whose trajectories fail."""
     result = after_steps(kernel(delayed_rejection=True), exact_draws(NUM_CHAINS))
     assert np.mean(result.info.energy_error > module.FAILED) > 0.1
     assert np.mean(np.diff(result.draws[0], axis=1) == 0) < 0.5
@@ -56,16 +56,43 @@ def test_exact_draws_of_a_funnel_stay_exact():
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "threshold"),  # a threshold of its own, so that the kernel is traced anew
     [
-        pytest.param(lambda errors: -errors[1], id="the way back is not asked for"),
-        pytest.param(lambda errors: jnp.where(errors[2] > module.FAILED, 0.0, -jnp.inf), id="whatever its energy"),
+        pytest.param(lambda errors: -errors[1], 998.0, id="the way back is not asked for"),
+        pytest.param(lambda errors: jnp.where(errors[2] > module.FAILED, 0.0, -jnp.inf), 999.0, id="whatever its energy"),
     ],
 )
-def test_another_acceptance_of_the_second_trajectory_fails(monkeypatch, broken):
+def test_another_acceptance_of_the_second_trajectory_fails(monkeypatch, broken, threshold):
     monkeypatch.setattr(module, "log_acceptance", broken)
-    one = kernel(delayed_rejection=True, divergence_threshold=999.0)  # of its own, so that the kernel is traced anew
+    one = kernel(delayed_rejection=True, divergence_threshold=threshold)
     assert standard_errors(after_steps(one, exact_draws(NUM_CHAINS)).draws[0][:, -1]).max() > 8
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reverse"), [(0.5, 0.3, 1.2), (1.2, -2.0, 0.2), (np.inf, 1.0, 0.4), (0.3, 0.1, np.inf)]
+)
+def test_the_way_there_is_as_likely_as_the_way_back(monkeypatch, first, second, reverse):
+    """Detailed balance of second trajectories, where the first is rejected by the same rule from either end."""
+    monkeypatch.setattr(module, "FAILED", 0.1)  # of larger errors only one of the four factors differs from 1
+
+    def flow(first, second, reverse):
+        acceptance = np.exp(module.log_acceptance(jnp.asarray([first, second, reverse])))
+        return (1 - np.exp(-first)) * min(1.0, float(acceptance))
+
+    there, back = flow(first, second, reverse), np.exp(-second) * flow(reverse, -second, first)
+    np.testing.assert_allclose(there, back, rtol=16 * np.finfo(np.float32).eps)  # a dozen float32 operations
+    assert flow(first, second, 0.05) == 0
+
+
+def test_no_uniform_accepts_a_failed_trajectory(monkeypatch):
+    """The least of a generator is 0, one time in eight million."""
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape, dtype: jnp.zeros(shape, dtype))
+    one = kernel(delayed_rejection=True, divergence_threshold=997.0)  # traced anew
+    with jax.disable_jit():
+        state = one.init(jax.random.key(0), (jnp.float32(-4.0), jnp.full(NUM_NARROW, 0.01)), BATCH, one.initial_tuning)
+        after, info = one.step(jax.random.key(1), state, BATCH, one.initial_tuning, jnp.int32(0))
+    assert module.FAILED < info.energy_error < np.inf
+    assert after.position[0] == -4.0
 
 
 def test_a_chain_in_a_narrow_place_stands_still_without_it():
@@ -95,7 +122,10 @@ def test_an_infinite_energy_is_a_failure():
     starts = jnp.asarray(np.random.default_rng(13).exponential(size=(2000, 1)), jnp.float32)
     result = after_steps(one, starts)
     draws = result.draws[:, -1, 0]
-    assert np.isinf(result.info.energy_error).mean() > 0.1
+    has_failed = np.isinf(result.info.energy_error)
+    assert has_failed.mean() > 0.1
+    moved = np.diff(result.draws[..., 0], axis=1) != 0
+    assert moved[has_failed[:, 1:]].mean() > 0.1  # by their second trajectories
     assert np.all(np.isfinite(draws))
     # Of 2,000 independent chains, a mean of 1 with a standard deviation of 1.
     assert abs(draws.mean() - 1) < 5 / np.sqrt(2000)
