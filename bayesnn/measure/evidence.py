@@ -243,7 +243,8 @@ def methods_agree(table: xr.Dataset) -> Finding:
     note = f"Log evidence, nats: {written}. SMC less {against}: {interval_text(difference, *interval)}."
     trips = int(table["round_trips"].min())
     if abs(difference) > reach:
-        verdict, more = "fail", "They contradict each other: more particles and moves, more rungs and draws."
+        idle = "" if trips else ", and a ladder had no round trip between prior and posterior"
+        verdict, more = "fail", f"They contradict each other{idle}: more particles and moves, more rungs and draws."
     elif not trips:
         verdict, more = "inconclusive", "A ladder had no round trip between prior and posterior: more rungs, more draws."
     elif max(reaches) > COARSEST:

@@ -160,7 +160,7 @@ def evidences(*values, error=0.1, round_trips=12):
     [
         (evidences(-50.0, -50.2), "pass", "12 round trips"),
         (evidences(-50.0, -52.0), "fail", "contradict each other"),
-        (evidences(-52.0, -50.0, round_trips=0), "fail", "contradict each other"),
+        (evidences(-52.0, -50.0, round_trips=0), "fail", "contradict each other, and a ladder had no round trip"),
         (evidences(-50.0, -50.2, round_trips=0), "inconclusive", "no round trip"),
         (evidences(-50.0, -50.2, error=0.5), "inconclusive", "too noisy"),
         (evidences(-50.0, -50.2, -53.0), "fail", "SMC less nested sampling"),
