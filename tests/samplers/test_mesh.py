@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec
 
-from samplers import Batch, Save, hmc, log_density_gradients, make_mesh, pad_batch, place_arrays, read_batch, sample
-from tests.samplers.rows import NETWORK, network_batch, network_positions
+from samplers import (
+    Batch,
+    Save,
+    hmc,
+    log_density_gradients,
+    make_mesh,
+    pad_batch,
+    place_arrays,
+    place_batch,
+    read_batch,
+    sample,
+    start,
+)
+from samplers.loop import _chunk_program
+from samplers.mesh import Layout, tuning_spec
+from tests.samplers.rows import NETWORK, ROWS, network_batch, network_positions
 
 SHARED = make_mesh(2, data=4)
 ALONE = make_mesh(2, devices=jax.devices()[:1])
@@ -52,3 +68,15 @@ def test_a_process_reads_the_examples_of_its_devices_and_each_once():
     expected = pad_batch(network_batch()._replace(data=data, weight=jnp.ones(21)), 8)
     jax.tree.map(np.testing.assert_array_equal, batch, expected)
     assert batch.weight.sharding.spec == PartitionSpec("data")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("data", "is_shared"), [(1, False), (2, True)])
+def test_chains_of_nuts_wait_for_no_other_device(data, is_shared):
+    """Trees differ in size: an exchange between devices in a step would let all wait for the largest. Shared data need one."""
+    kernel, positions, batch = ROWS["nuts"].kernel(NETWORK), ROWS["nuts"].positions(8), network_batch()
+    mesh = make_mesh(8, data=data)
+    run = start(jax.random.key(0), kernel, positions, batch, mesh=mesh)
+    program, _ = _chunk_program(kernel.step, False, None, None, Layout.of(8, mesh, 1), tuning_spec(run.tuning), 1, 1)
+    compiled = program.lower(run, 1, place_batch(batch, mesh), (), ()).compile().as_text()
+    assert bool(re.search(r"(all-reduce|all-gather|all-to-all|collective-permute)(-start)?\(", compiled)) == is_shared
