@@ -80,7 +80,8 @@ def window_adaptation(
         ValueError: An argument outside its range, or a kernel without step size, metric or accept step, or a ladder of them.
 
     References:
-        Hoffman & Gelman 2014, section 3.2 (dual averaging); Stan reference manual, "Automatic parameter tuning" (windows).
+        Hoffman & Gelman 2014, section 3.2 (dual averaging); Stan reference manual, "Automatic parameter tuning" (windows), but
+        that the last step size has 30 % of the steps, not 50 of them.
     """
     if num_steps < 1:
         raise ValueError(f"a warm-up needs at least one step, got num_steps={num_steps}")
