@@ -186,10 +186,9 @@ class _Execution:
             values = self._read_stats(jax.eval_shape(jax.vmap(statistics), self.run.state))
             ranges = (f"{name} {value[:, -1].min():.4g} to {value[:, -1].max():.4g}" for name, value in values.items())
             self.reporter.note(f"over chains, at the last draw: {', '.join(ranges)}")
-        stats, has_warmup = self._read_stats(("diverging", "acceptance_rate")), self.method.warmup is not None
-        warning = alarm(
-            stats, self.done.num_nonfinite, self.shard.first_chain, sampler=self.config.sampler, has_warmup=has_warmup
-        )
+        stats = self._read_stats(("diverging", "acceptance_rate"))
+        sampler, has_warmup = self.config.sampler, self.method.warmup is not None
+        warning = alarm(stats, self.done.num_nonfinite, self.shard.first_chain, sampler=sampler, has_warmup=has_warmup)
         if warning is not None:
             self.reporter.note(f"warning: {warning}")
 
@@ -264,8 +263,7 @@ class _Execution:
         return bool(processes.gather(reason is not None)[0])
 
     def _reason_to_stop(self) -> str | None:
-        is_block_end = self.done.draws % self.block == 0
-        if not is_block_end:
+        if self.done.draws % self.block:  # the store has whole blocks
             return None
         done = self.done
 
