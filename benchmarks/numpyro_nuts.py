@@ -47,7 +47,7 @@ def problem(name: str) -> Any:
 
 
 def here(posterior: Any) -> Callable[[int], Any]:
-    """Return seed -> draws of HMC with delayed rejection, its step size and diagonal metric from Stan's windows."""
+    """Return seed -> draws of HMC with delayed rejection, its step size and diagonal metric from a window warm-up."""
     import jax
 
     import samplers

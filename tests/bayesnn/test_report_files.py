@@ -7,13 +7,15 @@ import html
 import json
 import shutil
 
+import numpy as np
 import pytest
+import xarray as xr
 
 from bayesnn.config import HMC, NUTS, AdjustedMCLMC, DynamicHMC
 from bayesnn.errors import UsageError
 from bayesnn.load import read_tree
 from bayesnn.report import write_report
-from bayesnn.report.provenance import Facts, other_posteriors, provenance
+from bayesnn.report.provenance import Facts, _trajectories, other_posteriors, provenance
 from bayesnn.run_folder import RunFolder
 from diagnostics.claims import Finding
 from diagnostics.standard import HEALTH
@@ -125,6 +127,15 @@ def test_trajectories_that_the_bound_cut_short_are_counted(reported):
     assert "2,000 allowed; none is cut short" in trajectories(AdjustedMCLMC(max_num_steps=1000))  # two gradients a step
     # Means over a draw's trajectories below the bound do not say that each was.
     assert "cut short" not in trajectories(HMC(max_num_steps=int(steps.max())), thin=2)
+
+
+def test_trajectories_that_failed_are_left_out_of_those_cut_short(reported):
+    """They are two or three, of which none says what the bound did."""
+    gradients, errors = [[100.0, 60.0, 100.0, 300.0, 200.0]], [[0.1, -0.2, 3.0, 50.0, np.inf]]
+    stats = xr.Dataset({"num_gradients": (("chain", "draw"), gradients), "energy_error": (("chain", "draw"), errors)})
+    config = RunFolder.open(reported).config.model_copy(update={"sampler": HMC(max_num_steps=100, delayed_rejection=True)})
+    [(_, words)] = _trajectories(xr.DataTree.from_dict({"sample_stats": stats}), config)
+    assert "66.7 % of those that did not fail are at that bound" in words
 
 
 def test_runs_of_another_posterior_are_named_with_what_differs(reported):
