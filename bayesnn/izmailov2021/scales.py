@@ -217,7 +217,7 @@ def laptop_full() -> Scale:
         model=MLP(widths=(50,), activation="relu"),
         prior=GaussianPrior(scale=math.sqrt(0.1)),
         likelihood=Heteroscedastic(),
-        sampler=HMC(step_size=1e-3, max_num_steps=1000, delayed_rejection=True),
+        sampler=HMC(step_size=5e-4, max_num_steps=1000, delayed_rejection=True),
         warmup=WarmUp(steps=50),
         chains=3,
         draws=100,
