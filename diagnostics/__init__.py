@@ -30,7 +30,13 @@ if TYPE_CHECKING:
     from diagnostics.selected import selected_summary
     from diagnostics.standard import HEALTH, HealthClaim, audit, overall
     from diagnostics.stationary import stationary_null
-    from diagnostics.step_error import EnergyOrder, energy_order, reversibility_finding, smoothness_finding
+    from diagnostics.step_error import (
+        EnergyOrder,
+        acceptance_finding,
+        energy_order,
+        reversibility_finding,
+        smoothness_finding,
+    )
     from diagnostics.streaming import StreamingStatistics, streaming_statistics
     from diagnostics.summary import TOTAL, scalar_statistics, summarise
     from diagnostics.symmetry import architecture_of, canonical, check_symmetries, shift_of_logits
@@ -59,7 +65,7 @@ _MODULES = {
     "selected": ("selected_summary",),
     "standard": ("HEALTH", "HealthClaim", "audit", "overall"),
     "stationary": ("stationary_null",),
-    "step_error": ("EnergyOrder", "energy_order", "reversibility_finding", "smoothness_finding"),
+    "step_error": ("EnergyOrder", "acceptance_finding", "energy_order", "reversibility_finding", "smoothness_finding"),
     "streaming": ("StreamingStatistics", "streaming_statistics"),
     "summary": ("TOTAL", "scalar_statistics", "summarise"),
     "symmetry": ("architecture_of", "canonical", "check_symmetries", "shift_of_logits"),

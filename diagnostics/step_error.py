@@ -1,4 +1,4 @@
-r"""How the energy error of the leapfrog depends on its step size, and whether it can be run backwards.
+r"""How the energy error of the leapfrog depends on its step size, whether it can be run backwards and would be accepted.
 
 Along a path of fixed length through a smooth potential the energy error is of order :math:`\epsilon^2`. Each kink of a potential
 that the path crosses (a ReLU unit switching on an example) adds an error of order :math:`\epsilon` with a random sign, which
@@ -17,11 +17,13 @@ import numpy as np
 from jaxtyping import Float
 
 from diagnostics.claims import Finding, interval_text
+from diagnostics.energy import mean_estimate
 from diagnostics.estimates import NUM_RESAMPLES, SEED, Estimate, few_systems_factor, interval
 
 SMOOTH, KINKED = 2.0, 1.0  # orders of the leapfrog's energy error at a fixed length of path
 BETWEEN = (SMOOTH + KINKED) / 2
 MIN_SIZES, MIN_STARTS = 3, 4  # a slope with a residual; starts whose resamples have quantiles
+NEARLY_EXACT = 0.9  # acceptance at which energy errors have a standard deviation of a quarter of a nat
 FAITHFUL = {"float32": 1e-3, "float64": 1e-8}  # a thousandth of the path, half the digits: rounding grows along chaotic paths
 
 
@@ -109,3 +111,29 @@ def reversibility_finding(relative_error: Mapping[str, Float[np.ndarray, " start
     if not is_faithful:
         note += " Such a sampler is not exact: shorten trajectories, lower the step size, or use float64."
     return Finding("reversible", "health", "pass" if is_faithful else "fail", worst[precision], bound=bound, note=note)
+
+
+def acceptance_finding(acceptance_rate: Float[np.ndarray, "chain draw"]) -> Finding:
+    """Judge a sampler without an accept step by what one would say of its steps.
+
+    An acceptance near 1 says that the step size hardly biases the draws, whatever the target. A low one is of all directions
+    together: among many, each of them may be off by little.
+
+    Args:
+        acceptance_rate: Of full-data steps from draws of the sampler, at least 4 a chain, in order.
+
+    References:
+        Betancourt, Byrne & Girolami 2014, arXiv 1411.6669 (acceptance and the spread of energy errors).
+    """
+    rates = np.asarray(acceptance_rate, float)
+    # Where steps are far too large all are 0, which has no error that draws could show.
+    rate = mean_estimate(rates) if np.ptp(rates) else Estimate(*[float(rates.mean())] * 3)
+    verdict = "pass" if rate.lower > NEARLY_EXACT else "fail" if rate.upper < NEARLY_EXACT else "inconclusive"
+    meaning = {
+        "pass": "The step size biases the draws by little; gradient noise is not judged here.",
+        "fail": "The step size biases the draws, in all directions together, and each of them perhaps by little: the claim on "
+        "the temperature and a comparison with hmc say by how much. Halve it.",
+        "inconclusive": f"Whether that is above {NEARLY_EXACT} is open: take more draws.",
+    }
+    note = f"An accept step would take {interval_text(*rate)} of the steps with all data. {meaning[verdict]}"
+    return Finding("accept-step", "health", verdict, rate.value, (rate.lower, rate.upper), NEARLY_EXACT, note)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from blackjax.diagnostics import effective_sample_size
 from jaxtyping import ArrayLike, Float, Int
@@ -234,9 +235,13 @@ def _checked(betas: ArrayLike, log_likelihood: Float[np.ndarray, "chain draw K"]
     return np.diff(ladder), values
 
 
+# A hundred operations, each of which JAX would send by itself: a thousand times slower.
+_effective_sample_size = jax.jit(effective_sample_size)
+
+
 def _standard_error(series: Float[np.ndarray, "chain draw"]) -> float:
     """Return the standard error of the mean of autocorrelated draws; chains in halves, so that drifts count as well."""
     num_draws = series.shape[1] // 2 * 2
     halves = series[:, :num_draws].reshape(2 * series.shape[0], -1)
     halves = halves - halves.mean()  # the size of the log likelihood would drown its spread in single precision
-    return float(halves.std(ddof=1) / np.sqrt(np.asarray(effective_sample_size(halves), np.float64)))
+    return float(halves.std(ddof=1) / np.sqrt(np.asarray(_effective_sample_size(halves), np.float64)))

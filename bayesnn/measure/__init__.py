@@ -49,6 +49,7 @@ MEASURES = {
     "resonance": Entry("bayesnn.measure.resonance:Resonance", "bayesnn.measure.resonance:measure"),
     "energy-slope": Entry("bayesnn.measure.energy_slope:EnergySlope", "bayesnn.measure.energy_slope:measure"),
     "directions": Entry("bayesnn.measure.directions:Directions", "bayesnn.measure.directions:measure"),
+    "acceptance": Entry("bayesnn.measure.acceptance:Acceptance", "bayesnn.measure.acceptance:measure"),
     "gradient-noise": Entry("bayesnn.measure.gradient_noise:GradientNoise", "bayesnn.measure.gradient_noise:measure"),
 }
 

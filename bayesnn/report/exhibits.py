@@ -12,10 +12,11 @@ from bayesnn.measure.store import Measure
 from bayesnn.notation import interval, number, share
 from bayesnn.report.panels import Panel, Value, panel
 from diagnostics import regions
+from diagnostics.energy import mean_estimate
 from diagnostics.estimates import Estimate
 from diagnostics.regions.weighting import BOUND as ROBUST
 from diagnostics.resonance import HELD
-from diagnostics.step_error import KINKED, SMOOTH
+from diagnostics.step_error import KINKED, NEARLY_EXACT, SMOOTH
 from diagnostics.summary import TOTAL
 
 NORMAL = 1.96  # standard errors to each side of a 95 % interval
@@ -69,6 +70,15 @@ def energy_slope(measure: Measure) -> Exhibit:
     values = _values(table, "order", "order_lower", "order_upper")
     title = f"Order of the energy error in the step size: {SMOOTH:g} if the potential is smooth, {KINKED:g} if it has kinks"
     return Exhibit([panel(title, "", ["order"], {"value": values}, reference=SMOOTH, include=(KINKED,))], [])
+
+
+def acceptance(measure: Measure) -> Exhibit:
+    """Show the acceptance of all chains and of each."""
+    rates = measure.tree.to_dataset()["acceptance_rate"].values
+    names = ["all chains", *(f"chain {chain}" for chain in range(len(rates)))]
+    means = [Value(mean_estimate(rows), math.nan) for rows in (rates, *rates[:, None])]
+    title = "Share of the steps that an accept step would take, %"
+    return Exhibit([panel(title, "", names, {"value": means}, unit=0.01, reference=100 * NEARLY_EXACT, include=(100,))], [])
 
 
 def gradient_noise(measure: Measure) -> Exhibit:

@@ -53,6 +53,12 @@ ABOUT = {  # in the order of the page
         },
         exhibits.energy_slope,
     ),
+    "acceptance": About(
+        "What would an accept step say of the sampler's steps?",
+        "One step with all data from each of many draws, by the sampler's exact counterpart.",
+        {"accept-step": "an accept step would take nearly every step"},
+        exhibits.acceptance,
+    ),
     "gradient-noise": About(
         "How heavy are the tails of minibatch noise?",
         "Minibatch gradients less the full one at draws of the run, one coordinate at a time.",

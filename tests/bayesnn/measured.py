@@ -10,7 +10,7 @@ from diagnostics import regions
 from diagnostics.claims import Finding
 from diagnostics.directions import along_leading
 from diagnostics.resonance import resonance_finding, resonance_table
-from diagnostics.step_error import energy_order, smoothness_finding
+from diagnostics.step_error import acceptance_finding, energy_order, smoothness_finding
 from diagnostics.trees import make_tree
 from tests.bayesnn.simulated import classification
 
@@ -37,6 +37,11 @@ def energy_slope():
     order = energy_order(step_size, errors)
     columns = dict(zip(("order", "order_lower", "order_upper"), order.order, strict=True))
     return Measure(xr.DataTree(xr.Dataset(columns)), {}, [smoothness_finding(order)])
+
+
+def acceptance():
+    rates = np.clip(np.random.default_rng(4).normal(0.93, 0.05, (4, 16)), 0, 1)
+    return Measure(xr.DataTree(xr.Dataset({"acceptance_rate": (("chain", "draw"), rates)})), {}, [acceptance_finding(rates)])
 
 
 def gradient_noise():
@@ -147,5 +152,5 @@ def shift():
 
 def everything():
     """All measures by their names on the command line."""
-    functions = (shift, ood, llc, evidence, basins, gradient_noise, energy_slope, directions, resonance)
+    functions = (shift, ood, llc, evidence, basins, acceptance, gradient_noise, energy_slope, directions, resonance)
     return {function.__name__.replace("_", "-"): function() for function in functions}

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 import samplers
+from bayesnn.config import HMC, SGHMC, SGLD
+from bayesnn.errors import UsageError
 from bayesnn.load import load_run
+from bayesnn.measure.acceptance import leapfrog_step
+from bayesnn.measure.continued import positions_at
 from bayesnn.measure.leapfrog import energy_errors, return_errors
+from bayesnn.measure.problem import problem_of
 from bayesnn.measure.store import read_measure
 from diagnostics.step_error import energy_order
 from samplers import Tempering
@@ -136,3 +141,38 @@ def test_minibatch_noise_and_what_a_measure_cannot_do(refused, own, cli, tmp_pat
     tree = read_measure(load_run(tmp_path / "sgld").folder, "gradient-noise").tree
     assert tree.attrs["batch_size"] == 16
     assert (tree["hill"] > 2).all()  # sums of 16 of 40 bounded gradients: lighter than Gaussian
+
+
+def test_leapfrogs_that_move_as_stochastic_gradients_do():
+    assert leapfrog_step(SGLD(step_size=0.04)) == pytest.approx(0.2)
+    assert leapfrog_step(SGLD(step_size=0.04), 0.01) == pytest.approx(0.1)
+    assert leapfrog_step(SGHMC(step_size=0.04)) == 0.04
+    with pytest.raises(UsageError, match="this run is of hmc"):
+        leapfrog_step(HMC())
+    with pytest.raises(UsageError, match="preconditioner"):
+        leapfrog_step(SGLD(preconditioner="rmsprop"))
+
+
+@pytest.mark.slow
+def test_acceptance_is_that_of_mala(refused, own, cli, tmp_path):
+    """Steps of `samplers.mala` from the same draws, which compute it in another precision and by another road."""
+    path = tmp_path / "sgld"
+    assert cli("run", own("regression"), "--draws", "16", "--runs", tmp_path, "--name", "sgld").status == 0
+    assert "--draws" in refused("measure", path, "acceptance", "--draws", "17")
+    assert cli("measure", path, "acceptance", "--momenta", "50").status == 0
+    assert findings_of(path, "acceptance")["accept-step"].verdict == "pass"
+    assert cli("measure", path, "acceptance", "--momenta", "200", "--step-size", "0.02").status == 1
+    run = load_run(path)
+    found = read_measure(run.folder, "acceptance").tree["acceptance_rate"]
+    problem, num_keys = problem_of(run), 200
+    chain, draw = (np.tile(index.ravel(), num_keys) for index in np.indices(found.shape))
+    assert found["draw"].values.tolist() == list(range(16))
+    kernel = samplers.mala(problem.target, step_size=0.02**0.5)
+    result = samplers.sample(
+        jax.random.key(1), kernel, positions_at(run, problem, chain, draw), problem.batch, num_steps=1, save=None
+    )
+    expected = np.asarray(result.info.acceptance_rate).reshape(num_keys, *found.shape)
+    assert 0.2 < expected.mean() < 0.8
+    # Both are means of as many independent momenta at each draw: the standard error of a difference, five times.
+    error = expected.std(axis=0, ddof=1) * np.sqrt(2 / num_keys)
+    assert (np.abs(expected.mean(axis=0) - found.values) < 5 * error).all()

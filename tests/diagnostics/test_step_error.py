@@ -1,11 +1,11 @@
-"""Orders of energy errors, tails of noise and resonance: known answers, and what must not pass for them."""
+"""Orders of energy errors, acceptance, tails of noise and resonance: known answers, and what must not pass for them."""
 
 import numpy as np
 import pytest
 
 from diagnostics.hypotheses import simultaneous_level
 from diagnostics.resonance import resonance_finding, resonance_table
-from diagnostics.step_error import energy_order, reversibility_finding, smoothness_finding
+from diagnostics.step_error import acceptance_finding, energy_order, reversibility_finding, smoothness_finding
 from diagnostics.tails import TailIndex, _inverted, noise_finding, tail_index
 
 SIZES = 0.1 * 0.5 ** np.arange(4)
@@ -87,6 +87,16 @@ def test_reversibility_is_judged_in_the_precision_of_the_run():
     assert "in float64, by 1e-11" in found.note
     assert reversibility_finding({"float64": np.array([1e-5])}, "float64").verdict == "fail"
     assert reversibility_finding({"float32": np.array([1e-5, np.nan])}, "float32").verdict == "fail"
+
+
+@pytest.mark.parametrize(
+    ("centre", "spread", "verdict"), [(0.95, 0.05, "pass"), (0.7, 0.2, "fail"), (0.9, 0.2, "inconclusive"), (0.0, 0.0, "fail")]
+)
+def test_an_accept_step_says_that_steps_are_small_or_large(centre, spread, verdict):
+    rates = np.clip(centre + spread * np.random.default_rng(0).normal(size=(4, 16)), 0, 1)
+    found = acceptance_finding(rates)
+    assert found.verdict == verdict
+    assert found.value == pytest.approx(rates.mean())
 
 
 def stable(rng, index, shape):

@@ -11,23 +11,15 @@ import scipy.stats
 from samplers import (
     Save,
     hmc,
-    mala,
     mean_evidence,
     mean_log_evidence,
-    nested_evidence,
-    nested_sampling,
     parallel_tempering,
     sample,
     stepping_stone,
-    tempered_smc,
     thermodynamic_integration,
 )
 from tests.samplers.known_evidence import (
     BATCH,
-    CROSSING,
-    CROSSING_BATCH,
-    CROSSING_LOG_EVIDENCE,
-    CROSSING_SIZE,
     LOG_EVIDENCE,
     TARGET,
     assert_covers,
@@ -176,72 +168,3 @@ def test_refuses_what_does_not_fit(estimate):
     for mean in (mean_evidence, mean_log_evidence):
         with pytest.raises(ValueError, match="two independent"):
             mean([1.0])
-
-
-def crossing_by_particles():
-    kernel = tempered_smc(mala(CROSSING, step_size=0.5), CROSSING, num_moves=10, particle_block=400)
-    run = run_crossing(kernel, jax.random.normal(jax.random.key(0), (16, 400, 2)), save=None).run
-    return mean_evidence(run.state.log_evidence)
-
-
-def crossing_by_nested_sampling():
-    kernel = nested_sampling(CROSSING, num_moves=10, num_deaths=20, point_block=20)
-    save = Save(lambda state, arrays: (state.dead.log_likelihood, state.num_live))
-    result = run_crossing(kernel, jax.random.normal(jax.random.key(1), (16, 200, 2)), save=save)
-    runs = [nested_evidence(*x) for x in zip(*result.draws, result.run.state.log_likelihood, strict=True)]
-    return mean_log_evidence(np.array([x.log_evidence for x in runs]))
-
-
-def crossing_by_a_ladder():
-    betas = np.linspace(0, 1, 12) ** 4
-    inner = hmc(CROSSING, step_size=0.1, trajectory_length=1.0)
-    kernel = parallel_tempering(inner, CROSSING, betas, rung_block=12)
-    # Across the crossing, the scale of a rung is that of the likelihood far out on an axis.
-    sizes = jnp.asarray(0.7 / np.sqrt(1 + CROSSING_SIZE * betas / 4), jnp.float32)
-    tuning = kernel.initial_tuning._replace(step_size=sizes, max_num_steps=jnp.full(12, 20))
-    positions = jax.random.normal(jax.random.key(2), (4, 2))
-    draws = sample(jax.random.key(0), kernel, positions, CROSSING_BATCH, num_steps=6000, tuning=tuning, save=KEEP).draws
-    found = stepping_stone(betas, draws[:, 300:])
-    # Between the prior and the next rung the mean likelihood bends too much for trapezoids, and they say so.
-    trapezoids = thermodynamic_integration(betas, draws[:, 300:])
-    assert 10 * trapezoids.standard_error < abs(trapezoids.log_evidence - CROSSING_LOG_EVIDENCE) < trapezoids.discretisation
-    return found
-
-
-def run_crossing(kernel, positions, **options):
-    return sample(
-        jax.random.key(0),
-        kernel,
-        positions,
-        CROSSING_BATCH,
-        num_steps=400,
-        until=lambda run: bool(run.state.done.all()),
-        chunk_draws=10,
-        **options,
-    )
-
-
-@pytest.mark.parametrize("find", [crossing_by_particles, crossing_by_nested_sampling, crossing_by_a_ladder])
-def test_every_way_finds_the_evidence_of_a_crossing(find):
-    """Singular: to second order the posterior has a determinant of zero, and Laplace's approximation no value."""
-    found = find()
-    assert found.standard_error < 0.15
-    assert abs(found.log_evidence - CROSSING_LOG_EVIDENCE) < 4 * found.standard_error
-
-
-@pytest.fixture(scope="module")
-def repeats():
-    """200 repeats of 2 ladders."""
-    return ladders(400, 300, seed=5).reshape(200, 2, 300, BETAS.size)
-
-
-@every_estimator
-def test_intervals_of_the_evidence_cover(estimate, repeats):
-    assert_covers([estimate(BETAS, values) for values in repeats], NORMAL)
-
-
-@every_estimator
-def test_on_the_wrong_rungs_intervals_do_not_cover(estimate, repeats):
-    """As though every draw came from one rung below."""
-    with pytest.raises(AssertionError, match="coverage"):
-        assert_covers([estimate(BETAS[1:], values[..., :-1]) for values in repeats], NORMAL)

@@ -20,7 +20,7 @@ from samplers import (
     sample,
 )
 from samplers.nested_sampling import Points, _slice
-from tests.samplers.known_evidence import BATCH, COVARIANCE, LOG_EVIDENCE, MEAN, TARGET, assert_covers, prior_draws
+from tests.samplers.known_evidence import BATCH, COVARIANCE, LOG_EVIDENCE, MEAN, TARGET, prior_draws
 
 pytestmark = pytest.mark.slow
 
@@ -28,7 +28,6 @@ NUM_POINTS, NUM_DEATHS = 200, 20
 NESTED = nested_sampling(TARGET, num_moves=10, num_deaths=NUM_DEATHS, point_block=NUM_DEATHS)
 ONE_BY_ONE = nested_sampling(TARGET, num_moves=2)
 KEEP = Save(lambda state, arrays: (state.dead, state.num_live))
-KEEP_LIKELIHOOD = Save(lambda state, arrays: (state.dead.log_likelihood, state.num_live))
 
 
 def is_done(run):
@@ -207,26 +206,3 @@ def test_refuses_too_few_points_and_shapes_that_do_not_fit():
         run_nested(ONE_BY_ONE, positions=prior_draws(0, 1, 6))
     with pytest.raises(ValueError, match="expected"):
         nested_evidence(np.zeros((3, 1)), np.zeros((2, 1)), np.zeros(4))
-
-
-@pytest.fixture(scope="module")
-def repeats():
-    """200 runs."""
-    result = run_nested(num_runs=200, save=KEEP_LIKELIHOOD)
-    assert is_done(result.run)
-    return result
-
-
-NORMAL = scipy.stats.norm.ppf(0.975)
-
-
-def test_intervals_of_the_evidence_cover(repeats):
-    assert_covers([x[:2] for x in evidences(*repeats.draws, repeats.run)], NORMAL)
-
-
-def test_with_a_wrong_rate_of_shrinkage_intervals_do_not_cover(repeats):
-    """As though twenty deaths at a time left as many points alive as one."""
-    log_likelihood, num_live = repeats.draws
-    wrong = np.where(num_live > 0, NUM_POINTS, 0)
-    with pytest.raises(AssertionError, match="coverage"):
-        assert_covers([x[:2] for x in evidences(log_likelihood, wrong, repeats.run)], NORMAL)

@@ -7,11 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from jax.scipy.special import logsumexp
 
 from samplers import (
     Batch,
-    Save,
     Target,
     Tempering,
     hmc,
@@ -24,14 +22,13 @@ from samplers import (
 )
 from samplers.tempered_smc import ParticleState, _variances_of_other_half, next_beta
 from tests.samplers.analytic import NOISE, PRIOR_SCALE
-from tests.samplers.known_evidence import BATCH, COVARIANCE, LOG_EVIDENCE, MEAN, TARGET, assert_covers, prior_draws
+from tests.samplers.known_evidence import BATCH, COVARIANCE, LOG_EVIDENCE, MEAN, TARGET, prior_draws
 
 pytestmark = pytest.mark.slow
 
 NUM_PARTICLES, NUM_SYSTEMS = 200, 8
 MALA = mala(TARGET, step_size=0.9)
 SMC = tempered_smc(MALA, TARGET, particle_block=NUM_PARTICLES, target_acceptance_rate=0.6)
-KEEP_EVIDENCE = Save(lambda state, arrays: (state.log_evidence, state.beta, state.log_likelihood))
 
 
 def is_done(run):
@@ -186,28 +183,3 @@ def test_refuses_kernels_and_particles_that_do_not_fit():
         tempered_smc(sghmc(TARGET, step_size=0.1, friction=1.0), TARGET)
     with pytest.raises(ValueError, match="even"):
         run_systems(positions=prior_draws(0, 1, 7))
-
-
-@pytest.fixture(scope="module")
-def repeats():
-    """200 repeats of 8 systems."""
-    num_systems = 200 * NUM_SYSTEMS
-    draws = run_systems(num_systems=num_systems, save=KEEP_EVIDENCE, positions=prior_draws(3, num_systems, NUM_PARTICLES))
-    assert is_done(draws.run)
-    return draws
-
-
-STUDENT = scipy.stats.t.ppf(0.975, NUM_SYSTEMS - 1)
-
-
-def test_intervals_of_the_evidence_cover(repeats):
-    log_evidence = repeats.draws[0][:, -1].reshape(200, NUM_SYSTEMS)
-    assert_covers([mean_evidence(x) for x in log_evidence], STUDENT)
-
-
-def test_without_the_weights_intervals_do_not_cover(repeats):
-    """As though each stage set out from equal weights."""
-    _, betas, log_likelihood = repeats.draws
-    increments = logsumexp(np.diff(betas, axis=1)[..., None] * log_likelihood[:, :-1], axis=2) - np.log(NUM_PARTICLES)
-    with pytest.raises(AssertionError, match="coverage"):
-        assert_covers([mean_evidence(x) for x in increments.sum(axis=1).reshape(200, NUM_SYSTEMS)], STUDENT)
