@@ -277,6 +277,25 @@ ROWS = {
         ),
         num_gradients=3.0,
     ),
+    "sgld, rmsprop without divergence": Row(
+        lambda target, step_size, tempering: sgld(
+            target, step_size=step_size, preconditioner=rmsprop(num_data=21, without_divergence=True), tempering=tempering
+        ),
+    ),
+    "sghmc, minibatch": Row(
+        lambda target, step_size, tempering: sghmc(target, step_size=step_size, friction=1.0, batch_size=8, tempering=tempering),
+        step_size=0.1,
+        num_gradients=8 / 21,
+        nan=NO_METROPOLIS - {"kinetic_temperature"},
+        has_whole_data=False,
+    ),
+    "sgnht, minibatch": Row(
+        lambda target, step_size, tempering: sgnht(target, step_size=step_size, friction=1.0, batch_size=8, tempering=tempering),
+        step_size=0.1,
+        num_gradients=8 / 21,
+        nan=NO_METROPOLIS - {"kinetic_temperature"},
+        has_whole_data=False,
+    ),
     "optimise": Row(lambda target, step_size, tempering: optimise(target, ADAM, tempering=tempering), is_random=False),
     "optimise, minibatch": Row(
         lambda target, step_size, tempering: minibatch(optimise(target, SGD, tempering=tempering), 21, 8),
