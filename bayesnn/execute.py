@@ -257,6 +257,8 @@ class _Execution:
 
     def _has_enough(self) -> bool:
         """Return whether the first process finds a reason to stop before all draws are there."""
+        if self.config.stop == Stop():
+            return False
         reason = self._reason_to_stop() if is_first() else None
         if reason is not None:
             self.reporter.note(f"complete with {self.done.draws} of {self.config.draws} draws: {reason}")

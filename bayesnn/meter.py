@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 
 import numpy as np
+from jaxtyping import Int
 
 from bayesnn.progress import Progress, Reporter
-from samplers import Result, Run, processes
+from samplers import Health, Result, Run, processes
 
 
 class Meter:
@@ -17,15 +18,18 @@ class Meter:
         self.reporter, self.phase, self.num_steps, self.step, self.per_step = reporter, phase, num_steps, step, per_step
         self.gradients = self.taken_gradients = 0.0
         self.began = self.taken_at = time.monotonic()
-        self.divergent_before = self._divergent(run)
-        self.is_lost = processes.whole(run.health.num_nonfinite) > 0
+        health = Health(*processes.whole_columns(run.health))
+        self.divergent_before = health.num_divergent.sum()
+        self.is_lost = health.num_nonfinite > 0
         self.first: tuple[float, int] | None = None  # when the first chunk, which compiles, was over
 
     def show(self, result: Result) -> None:
         """Count a chunk of all processes, and report."""
         info, now = result.info, time.monotonic()
         assert info is not None
-        self._tell_of_lost_chains(result.run)
+        chain, *counts = processes.whole_columns((result.run.chain, *result.run.health))
+        health = Health(*counts)
+        self._tell_of_lost_chains(chain, health)
         self.step += info.num_gradients.shape[1] * self.per_step
         self.gradients += float(processes.gather(np.sum(info.num_gradients, dtype=np.float64)).sum())
         if self.first is None:
@@ -44,26 +48,20 @@ class Meter:
                 gradients=self.gradients,
                 seconds=now - self.began,
                 acceptance=float(finite.mean()) if finite.size else float("nan"),
-                divergences=self._divergent(result.run) - self.divergent_before,
+                divergences=int(health.num_divergent.sum() - self.divergent_before),
                 seconds_left=seconds_left,
             )
         )
 
-    def _tell_of_lost_chains(self, run: Run) -> None:
-        health, chain = run.health, processes.whole(run.chain)
-        first = processes.whole(health.first_nonfinite)
-        lost = (processes.whole(health.num_nonfinite) > 0) & ~self.is_lost
+    def _tell_of_lost_chains(self, chain: Int[np.ndarray, " chain"], health: Health) -> None:
+        lost = (health.num_nonfinite > 0) & ~self.is_lost
         if lost.any():
-            where = ", ".join(f"chain {chain[i]} at step {first[i]}" for i in np.flatnonzero(lost))
+            where = ", ".join(f"chain {chain[i]} at step {health.first_nonfinite[i]}" for i in np.flatnonzero(lost))
             self.reporter.note(
                 f"left the finite numbers: {where}. The run goes on and will fail its audit: lower the step size or the "
                 "learning rate, or start from a MAP estimate (--start map), in a new run"
             )
         self.is_lost |= lost
-
-    @staticmethod
-    def _divergent(run: Run) -> int:
-        return int(np.sum(processes.whole(run.health.num_divergent)))
 
     def take(self) -> tuple[float, float]:
         """Return gradients and seconds since the last call."""

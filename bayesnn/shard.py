@@ -144,7 +144,7 @@ class Shard:
         (self.path / "checkpoints").mkdir(exist_ok=True)
         name = f"{commit.step:012d}"
         digest = samplers.save_run(self._checkpoint(name), run)
-        health = {key: samplers.processes.whole(value).tolist() for key, value in run.health._asdict().items()}
+        health = type(run.health)(*(count.tolist() for count in samplers.processes.whole_columns(run.health)))._asdict()
         commit = commit.model_copy(update={"checkpoint": name, "digest": digest, **health})
         if not samplers.processes.is_first():
             return commit

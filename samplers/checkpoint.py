@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,8 @@ DIGEST_BYTES = 16
 # File of a part, by its first chain.
 PART = "{:010d}.npz"
 NO_CHAIN = -1
+# What each process tells the others of its part. Bytes as numbers, for strings lose zeros at their end.
+PART_RECORD = np.dtype([("first", np.int64), ("digest", np.uint8, DIGEST_BYTES)])
 
 
 class CheckpointError(RuntimeError):
@@ -31,44 +32,41 @@ class CheckpointError(RuntimeError):
 def save_run(path: Path, run: Run) -> str:
     """Write a run as NumPy archives, durably, in place of what is there.
 
-    What was there is gone before the new files are: give every checkpoint a name of its own, and remove the old one afterwards.
-    Of a run over several processes each writes a part of its own, with the chains that it keeps, and waits for the others.
+    What was there is gone before all new files are: give every checkpoint a name of its own, and remove the old one afterwards.
+    Of a run over several processes each writes a part of its own, with the chains that it keeps, and then waits, once, for the
+    others.
 
     Returns:
         A digest of the written files, for a record that this checkpoint and no other belongs to.
     """
     is_alone = processes.is_local(run.chain)
-    if is_alone or processes.is_first():
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(parents=True)
-    if is_alone:
-        first, digest = _save_part(path, run)
-        parts = {PART.format(first): digest}
-    else:
-        processes.gather(0)  # nobody writes before that
-        first, digest = _save_part(path, run)
-        everyone = zip(processes.gather(first), processes.gather(np.frombuffer(digest, np.uint8)), strict=True)
-        parts = {PART.format(first): digest.tobytes() for first, digest in everyone if first != NO_CHAIN}
+    path.mkdir(parents=True, exist_ok=True)
+    own = np.array(_save_part(path, run), PART_RECORD)
+    everyone = own[None] if is_alone else processes.gather(own)
+    parts = {PART.format(one["first"]): one["digest"].tobytes() for one in everyone if one["first"] != NO_CHAIN}
     together = _together(parts)
     if is_alone or processes.is_first():
+        for file in path.iterdir():  # of other processes, which never came to their record
+            if file.name not in parts:
+                file.unlink()
         (path / DIGEST).write_text(together)
         for written in (path / DIGEST, path, path.parent):  # folders, too: a file is not on disk before its name is
             _sync(written)
     return together
 
 
-def _save_part(path: Path, run: Run) -> tuple[int, bytes]:
+def _save_part(path: Path, run: Run) -> tuple[int, np.ndarray]:
     """Write the chains that this process keeps; return the first of them, and a digest."""
     chain = processes.own(run.chain)
     if not chain.size:
-        return NO_CHAIN, bytes(DIGEST_BYTES)
+        return NO_CHAIN, np.zeros(DIGEST_BYTES, np.uint8)
     first, is_by_chain = int(chain[0]), _is_by_chain(run)
     arrays = {name: jax.random.key_data(x) if _is_key(x) else x for name, x in _named_leaves(run)}
     leaves: dict[str, Any] = {name: processes.own(x) if is_by_chain[name] else processes.whole(x) for name, x in arrays.items()}
     part = path / PART.format(first)
     np.savez(part, **leaves)
     _sync(part)
-    return first, _digest_of_part(part)
+    return first, np.frombuffer(_digest_of_part(part), np.uint8)
 
 
 def load_run(path: Path, like: Run, digest: str | None = None) -> Run:

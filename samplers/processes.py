@@ -83,3 +83,10 @@ def whole(array: Any) -> np.ndarray:
     if is_local(array) or array.is_fully_replicated:
         return np.asarray(array)
     return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+
+def whole_columns(columns: tuple[Any, ...]) -> list[Any]:
+    """Return arrays of one shape and type with the rows of all processes; waits for these once."""
+    if is_local(columns[0]):
+        return [np.asarray(x) for x in columns]
+    return list(np.moveaxis(whole(jnp.stack(columns, axis=-1)), -1, 0))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from samplers import CheckpointError, hmc, load_run, make_mesh, sample, save_run, start
+from samplers import CheckpointError, hmc, load_run, make_mesh, processes, sample, save_run, start
 from tests.samplers.analytic import correlated, isotropic
 
 KNOWN = correlated()
@@ -62,6 +62,25 @@ def test_replaces_what_is_there(saved):
     digest = save_run(saved[0], later)
     assert digest != saved[1]
     assert int(load_run(saved[0], later, digest).step) == 6
+
+
+def test_processes_wait_for_each_other_once(saved, run, monkeypatch):
+    """As if others had chains of this run: what they left of an attempt before goes, once all have written."""
+    path, digest = saved
+    left, waits = path / "0000000007.npz", []
+
+    def gather(value):
+        assert left.exists()
+        waits.append(value)
+        return np.asarray(value)[None]
+
+    left.write_bytes(b"of a process that was killed")
+    monkeypatch.setattr(processes, "is_local", lambda array: False)
+    monkeypatch.setattr(processes, "gather", gather)
+    assert save_run(path, run) == digest
+    assert len(waits) == 1
+    assert not left.exists()
+    load_run(path, jax.eval_shape(lambda: run), digest)
 
 
 def largest_file(path):
