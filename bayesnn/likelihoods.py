@@ -212,7 +212,11 @@ def _categorical_log_prob(outputs: Array, targets: Array, extra: Params) -> Floa
     # Dense, because the gradient of an indexed logit is a scatter, which accelerators add up in any order. Selected and not
     # multiplied, because XLA's CPU compiler sums products of vmapped outputs with labels that they share three times slower.
     is_label = jax.nn.one_hot(targets, outputs.shape[-1], dtype=bool)
-    return jnp.sum(jnp.where(is_label, jax.nn.log_softmax(outputs), 0), axis=-1)
+    # What `log_softmax` computes, of the label alone: beside its gradient the density of a small network then costs a twentieth
+    # of it and less, and a tenth before (measured, JAX 0.12, CPU).
+    shifted = outputs - jax.lax.stop_gradient(jnp.max(outputs, axis=-1, keepdims=True))
+    of_label = jnp.sum(jnp.where(is_label, shifted, 0), axis=-1)
+    return of_label - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))
 
 
 def _categorical_functions(outputs: Array, extra: Params) -> dict[str, Array]:

@@ -15,6 +15,7 @@ from bayesnn.izmailov2021 import (
     c2_one_long_chain,
     c3_cold_posterior,
     c4_priors,
+    c5_gaps,
     c5_shift,
     c6_fidelity,
     f2_rhat,
@@ -37,8 +38,8 @@ ALL = (
     b4_sgd_prefers,
     r1_published,
 )
-# Tables have splits, and neither images to corrupt nor time for sweeps on all of them.
-TABLES = (c1_beats_sgd, f2_rhat)
+# Tables have splits and gaps, and neither images to corrupt nor time for sweeps on all of them.
+TABLES = (c1_beats_sgd, c5_gaps, f2_rhat)
 SCALES: dict[str, tuple[Callable[[], Scale], tuple[ModuleType, ...]]] = {
     "laptop": (laptop, ALL),
     "laptop-full": (laptop_full, TABLES),

@@ -12,7 +12,16 @@ import samplers
 from bayesnn import models
 from bayesnn.build import build_method, build_problem
 from bayesnn.config import SGHMC, SGLD, ResNet
-from bayesnn.izmailov2021 import c1_beats_sgd, c2_one_long_chain, c3_cold_posterior, c4_priors, c5_shift, c6_fidelity, f2_rhat
+from bayesnn.izmailov2021 import (
+    c1_beats_sgd,
+    c2_one_long_chain,
+    c3_cold_posterior,
+    c4_priors,
+    c5_gaps,
+    c5_shift,
+    c6_fidelity,
+    f2_rhat,
+)
 from bayesnn.izmailov2021.baselines import baselines
 from bayesnn.izmailov2021.distances import less
 from bayesnn.izmailov2021.suite import SCALES, suite
@@ -110,6 +119,31 @@ def test_c1_needs_to_beat_the_ensemble_too():
     finding = judge({"w-hmc": predictions(SAME - 0.5), "w-sgd": noisy}).finding
     assert finding.verdict != "supported"
     assert "over the ensemble" in finding.note
+
+
+def gap_world(on_splits, in_gaps, draws=200):
+    """HMC of these skills, and SGD of one, in three random splits and three gaps."""
+    trees = {}
+    for label, skill in (("w", on_splits), ("w-gap", in_gaps)):
+        for number in range(3):
+            trees[f"{label}-{number}-hmc"] = predictions(skill + 0.01 * number, draws=draws)
+            trees[f"{label}-{number}-sgd"] = predictions(SAME, chains=10, draws=1, seed=3)
+    return trees
+
+
+def test_c5_in_gaps():
+    judge = c5_gaps.judge("w", ["w-0", "w-1", "w-2"], ["w-gap-0", "w-gap-1", "w-gap-2"])
+    loses, gains, loses_less = gap_world(GOOD, BAD), gap_world(SAME, GOOD), gap_world(BAD - 0.5, BAD)
+    assert verdicts(judge, [loses, gains, loses_less]) == ["supported", "contradicted", "contradicted"]
+    assert verdicts(judge, [gap_world(BAD, BAD), gap_world(SAME, SAME)]) == ["inconclusive", "inconclusive"]
+    # Fewer draws predict worse: they may gain all the same, and lose for want of draws.
+    assert verdicts(judge, [gap_world(GOOD, BAD, draws=20), gap_world(SAME, GOOD, draws=20)]) == ["inconclusive", "contradicted"]
+    rows = judge(loses).exhibits[0].rows
+    assert rows["over SGD, random splits"].lower > 0 > rows["over SGD, gaps"].upper
+
+
+def test_a_difference_of_estimates_is_as_wide_as_both():
+    assert c5_gaps.minus(Estimate(3.0, 0.0, 4.0), Estimate(1.0, -3.0, 5.0)) == Estimate(2.0, -3.0, 2.0 + np.hypot(1, 4))
 
 
 def test_c2():
