@@ -212,8 +212,8 @@ def _categorical_log_prob(outputs: Array, targets: Array, extra: Params) -> Floa
     # Dense, because the gradient of an indexed logit is a scatter, which accelerators add up in any order. Selected and not
     # multiplied, because XLA's CPU compiler sums products of vmapped outputs with labels that they share three times slower.
     is_label = jax.nn.one_hot(targets, outputs.shape[-1], dtype=bool)
-    # What `log_softmax` computes, of the label alone: beside its gradient the density of a small network then costs a twentieth
-    # of it and less, and a tenth before (measured, JAX 0.12, CPU).
+    # What `log_softmax` computes, of the label alone. Of a network of 3,760 parameters density and gradient together take 1.03 to
+    # 1.05 times as long as the gradient, and 1.09 by `log_softmax` (JAX 0.12, CPU).
     shifted = outputs - jax.lax.stop_gradient(jnp.max(outputs, axis=-1, keepdims=True))
     of_label = jnp.sum(jnp.where(is_label, shifted, 0), axis=-1)
     return of_label - jnp.log(jnp.sum(jnp.exp(shifted), axis=-1))

@@ -144,7 +144,8 @@ class Shard:
         (self.path / "checkpoints").mkdir(exist_ok=True)
         name = f"{commit.step:012d}"
         digest = samplers.save_run(self._checkpoint(name), run)
-        health = type(run.health)(*(count.tolist() for count in samplers.processes.whole_columns(run.health)))._asdict()
+        counts = samplers.processes.whole_columns(run.health)
+        health = {name: count.tolist() for name, count in zip(run.health._fields, counts, strict=True)}
         commit = commit.model_copy(update={"checkpoint": name, "digest": digest, **health})
         if not samplers.processes.is_first():
             return commit

@@ -116,8 +116,8 @@ def reversibility_finding(relative_error: Mapping[str, Float[np.ndarray, " start
 def acceptance_finding(acceptance_rate: Float[np.ndarray, "chain draw"]) -> Finding:
     """Judge a sampler without an accept step by what one would say of its steps.
 
-    An acceptance near 1 says that the step size hardly biases the draws, whatever the target. A low one is of all directions
-    together: among many, each of them may be off by little.
+    Energy errors add up over directions. A low acceptance may be that of many, each of them off by little; a high one may hide a
+    single stiff direction: of a Gaussian in one dimension, SGLD at an acceptance of 0.925 has a variance a third too large.
 
     Args:
         acceptance_rate: Of full-data steps from draws of the sampler, at least 4 a chain, in order.
@@ -125,12 +125,11 @@ def acceptance_finding(acceptance_rate: Float[np.ndarray, "chain draw"]) -> Find
     References:
         Betancourt, Byrne & Girolami 2014, arXiv 1411.6669 (acceptance and the spread of energy errors).
     """
-    rates = np.asarray(acceptance_rate, float)
-    # Where steps are far too large all are 0, which has no error that draws could show.
-    rate = mean_estimate(rates) if np.ptp(rates) else Estimate(*[float(rates.mean())] * 3)
+    rate = Estimate(*np.clip(mean_estimate(np.asarray(acceptance_rate, float)), 0, 1).tolist())
     verdict = "pass" if rate.lower > NEARLY_EXACT else "fail" if rate.upper < NEARLY_EXACT else "inconclusive"
     meaning = {
-        "pass": "The step size biases the draws by little; gradient noise is not judged here.",
+        "pass": "Over all directions together the step is short; whether one of them is too warm, the temperatures by layer say. "
+        "Gradient noise is not judged here.",
         "fail": "The step size biases the draws, in all directions together, and each of them perhaps by little: the claim on "
         "the temperature and a comparison with hmc say by how much. Halve it.",
         "inconclusive": f"Whether that is above {NEARLY_EXACT} is open: take more draws.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,9 @@ class CheckpointError(RuntimeError):
 def save_run(path: Path, run: Run) -> str:
     """Write a run as NumPy archives, durably, in place of what is there.
 
-    What was there is gone before all new files are: give every checkpoint a name of its own, and remove the old one afterwards.
-    Of a run over several processes each writes a part of its own, with the chains that it keeps, and then waits, once, for the
-    others.
+    Files that were there are overwritten, not kept until the new ones are whole: give every checkpoint a name of its own, and
+    remove the old one afterwards. Of a run over several processes each writes a part of its own, with the chains that it keeps,
+    and then waits, once, for the others; the first one does the rest alone, so that only it may remove what is old.
 
     Returns:
         A digest of the written files, for a record that this checkpoint and no other belongs to.
@@ -46,9 +47,11 @@ def save_run(path: Path, run: Run) -> str:
     parts = {PART.format(one["first"]): one["digest"].tobytes() for one in everyone if one["first"] != NO_CHAIN}
     together = _together(parts)
     if is_alone or processes.is_first():
-        for file in path.iterdir():  # of other processes, which never came to their record
-            if file.name not in parts:
-                file.unlink()
+        for stray in path.iterdir():  # of an attempt by other processes, which never came to their record
+            if stray.is_dir():
+                shutil.rmtree(stray)
+            elif stray.name not in parts:
+                stray.unlink(missing_ok=True)
         (path / DIGEST).write_text(together)
         for written in (path / DIGEST, path, path.parent):  # folders, too: a file is not on disk before its name is
             _sync(written)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
-from bayesnn.config import SGHMC, SGLD, SGNHT, Frozen, Seed
+from bayesnn.config import SGLD, Frozen, Seed
 from bayesnn.errors import UsageError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Acceptance(Frozen):
-    """Metropolis acceptance of full-data steps of a stochastic-gradient sampler, by `mala` or `ghmc`, from its own draws."""
+    """Metropolis acceptance of full-data steps of `sgld`, which are those of `mala`, from its own draws."""
 
     draws: Annotated[int, Field(ge=4)] = 16
     """Of each chain, from the last backwards, evenly spread."""
@@ -40,8 +40,8 @@ def measure(run: LoadedRun, settings: Acceptance, console: Console) -> tuple[xr.
         Dataset `acceptance_rate` (chain, draw), mean over momenta, with the index of each draw. The finding is on its mean.
 
     Raises:
-        UsageError: A sampler with an accept step of its own, one whose moves have none, too few draws, or a model that fixes
-            its own precision.
+        UsageError: Another sampler, moves that no accept step is known for, a schedule of step sizes where none is given, too few
+            draws, or a model that fixes its own precision.
     """
     import numpy as np
     import xarray as xr
@@ -82,25 +82,19 @@ def measure(run: LoadedRun, settings: Acceptance, console: Console) -> tuple[xr.
 
 
 def leapfrog_step(sampler: Sampler, step_size: float | None = None) -> float:
-    r"""Return the step of the leapfrog whose move, with all data, is that of a stochastic-gradient sampler.
-
-    That of `sgld` is :math:`\sqrt{\epsilon}`: with a fresh momentum a leapfrog step of size h moves by
-    :math:`h^2 / 2 \, \nabla \log \pi + h \xi`. That of `sghmc` and `sgnht` is their own; their positions are biased by less than
-    its energy errors suggest. The step size of a schedule is its first, the largest.
+    r"""Return the step of a leapfrog that moves as `sgld` does, with a fresh momentum and all data: :math:`\sqrt{\epsilon}`.
 
     Args:
         sampler: The settings of a run's sampler.
-        step_size: Instead of its own, in its units.
+        step_size: epsilon, instead of its own.
 
     Raises:
-        UsageError: A sampler with an accept step of its own, or moves that have none.
+        UsageError: Another sampler, moves that no accept step is known for, or a schedule of step sizes where none is given.
     """
-    if not isinstance(sampler, SGLD | SGHMC | SGNHT):
-        raise UsageError(
-            f"acceptance is measured of sgld, sghmc and sgnht, which have no accept step; this run is of {sampler.kind}"
-        )
-    if isinstance(sampler, SGLD):
-        if sampler.preconditioner != "none":
-            raise UsageError("a preconditioner that remembers earlier gradients makes moves that no accept step is known for")
-        return math.sqrt(step_size or sampler.step_size)
-    return step_size or sampler.step_size
+    if not isinstance(sampler, SGLD):
+        raise UsageError(f"acceptance is measured of sgld, whose exact counterpart is mala; this run is of {sampler.kind}")
+    if sampler.preconditioner != "none":
+        raise UsageError("a preconditioner that remembers earlier gradients makes moves that no accept step is known for")
+    if step_size is None and (sampler.cycle_length or sampler.decay_offset):
+        raise UsageError("the step sizes of this run follow a schedule: choose one of them with --step-size")
+    return math.sqrt(step_size or sampler.step_size)

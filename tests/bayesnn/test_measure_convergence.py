@@ -143,14 +143,19 @@ def test_minibatch_noise_and_what_a_measure_cannot_do(refused, own, cli, tmp_pat
     assert (tree["hill"] > 2).all()  # sums of 16 of 40 bounded gradients: lighter than Gaussian
 
 
-def test_leapfrogs_that_move_as_stochastic_gradients_do():
+def test_leapfrogs_that_move_as_sgld_does():
     assert leapfrog_step(SGLD(step_size=0.04)) == pytest.approx(0.2)
     assert leapfrog_step(SGLD(step_size=0.04), 0.01) == pytest.approx(0.1)
-    assert leapfrog_step(SGHMC(step_size=0.04)) == 0.04
-    with pytest.raises(UsageError, match="this run is of hmc"):
-        leapfrog_step(HMC())
-    with pytest.raises(UsageError, match="preconditioner"):
-        leapfrog_step(SGLD(preconditioner="rmsprop"))
+    assert leapfrog_step(SGLD(cycle_length=50), 0.04) == pytest.approx(0.2)
+    for sampler, message in (
+        (HMC(), "this run is of hmc"),
+        (SGHMC(), "this run is of sghmc"),
+        (SGLD(preconditioner="rmsprop"), "preconditioner"),
+        (SGLD(cycle_length=50), "--step-size"),
+        (SGLD(decay_offset=50), "--step-size"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            leapfrog_step(sampler)
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
+from jax.flatten_util import ravel_pytree
 from jax.scipy.special import logsumexp
 
 from diagnostics.oracles import linearised
@@ -83,7 +84,7 @@ def linearised_network() -> Problem:
 
     oracle = linearised(network, anchor, x, targets, noise_scale=0.3, prior_scale=1.0)
     target = Target(lambda w, _: oracle.log_prior(w), lambda w, data, _: oracle.log_likelihood(w, data), 20)
-    flat, unravel = jax.flatten_util.ravel_pytree(anchor)
+    flat, unravel = ravel_pytree(anchor)
     hessian = jax.hessian(lambda w: -oracle.log_likelihood(unravel(w), oracle.data).sum())(flat)
     curvature = float(np.linalg.eigvalsh(hessian).max())
     return Problem(target, Batch(oracle.data, jnp.ones(20)), oracle.log_evidence, oracle.draw_prior, curvature, num_moves=20)
@@ -96,7 +97,7 @@ def crossing() -> Problem:
         known.CROSSING_LOG_EVIDENCE,
         lambda key, num: jax.random.normal(key, (num, 2)),
         curvature=known.CROSSING_SIZE,  # across an axis, far out on it
-        betas=np.linspace(0, 1, 24) ** 8,  # trapezoids must follow the mean log likelihood, which begins at -5,000
+        betas=np.linspace(0, 1, 25) ** 8,  # trapezoids must follow the mean log likelihood, which begins at -5,000
     )
 
 
@@ -106,6 +107,12 @@ PROBLEMS = {"regression": regression, "linearised network": linearised_network, 
 @pytest.fixture(scope="module", params=PROBLEMS.values(), ids=PROBLEMS.keys())
 def problem(request):
     return request.param()
+
+
+def assert_covers(problem, estimates, quantile):
+    """And not by long intervals: the median error is below 0.3 nats."""
+    known.assert_covers(estimates, quantile, problem.log_evidence)
+    assert np.median(np.asarray(estimates)[:, 1]) < 0.3
 
 
 def run_until_done(kernel, problem, positions, save):
@@ -144,7 +151,7 @@ def by_repeat(systems):
 
 
 def test_tempered_smc_covers(problem, particles):
-    known.assert_covers(by_repeat(particles[0][:, -1]), STUDENT, problem.log_evidence)
+    assert_covers(problem, by_repeat(particles[0][:, -1]), STUDENT)
 
 
 def test_tempered_smc_without_the_weights_does_not(problem, particles):
@@ -176,7 +183,7 @@ def evidences(deaths):
 
 
 def test_nested_sampling_covers(problem, deaths):
-    known.assert_covers(evidences(deaths), NORMAL, problem.log_evidence)
+    assert_covers(problem, evidences(deaths), NORMAL)
 
 
 def test_nested_sampling_at_a_wrong_rate_of_shrinkage_does_not(problem, deaths):
@@ -210,7 +217,7 @@ def ladders(problem):
 
 @every_estimator
 def test_ladders_cover(estimate, problem, ladders):
-    known.assert_covers([estimate(problem.betas, values) for values in ladders], NORMAL, problem.log_evidence)
+    assert_covers(problem, [estimate(problem.betas, values) for values in ladders], NORMAL)
 
 
 @every_estimator
@@ -222,6 +229,7 @@ def test_ladders_with_the_wrong_rungs_do_not(estimate, problem, ladders):
 
 def test_trapezoids_over_few_rungs_do_not_but_say_how_far_off_they_may_be(problem, ladders):
     """Every third rung of the same ladders."""
+    assert problem.betas[::3][-1] == 1
     few = [thermodynamic_integration(problem.betas[::3], values[..., ::3]) for values in ladders]
     with pytest.raises(AssertionError, match="coverage"):
         known.assert_covers(few, NORMAL, problem.log_evidence)
