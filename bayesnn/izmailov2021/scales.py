@@ -231,8 +231,8 @@ def laptop_full() -> Scale:
         draws=100,
     )
     splits = {"yacht": 20, "concrete": 20, "boston": 20, "energy": 10, "naval": 1}
-    # Features of which less than half of the values in the middle third are among the others, each gap once: two of energy's order
-    # the examples alike. Naval's chains take too long.
+    # Features of which less than half of the values in the middle third are among the others, each gap once: two of
+    # energy's order the examples alike. Naval's chains take too long.
     gaps = {"yacht": (1, 3, 5), "concrete": (0, 1, 3, 4, 5, 6), "boston": (0, 2, *range(4, 13)), "energy": (0, 2, 7)}
     starts = {"naval": "map"}
     learning_rates = {"boston": 3e-4}
