@@ -113,6 +113,11 @@ def reversibility_finding(relative_error: Mapping[str, Float[np.ndarray, " start
     return Finding("reversible", "health", "pass" if is_faithful else "fail", worst[precision], bound=bound, note=note)
 
 
+def mean_acceptance(acceptance_rate: Float[np.ndarray, "chain draw"]) -> Estimate:
+    """Estimate the mean of a share that depends on the draw; its interval stays within 0 and 1."""
+    return Estimate(*np.clip(mean_estimate(np.asarray(acceptance_rate, float)), 0, 1).tolist())
+
+
 def acceptance_finding(acceptance_rate: Float[np.ndarray, "chain draw"]) -> Finding:
     """Judge a sampler without an accept step by what one would say of its steps.
 
@@ -125,7 +130,7 @@ def acceptance_finding(acceptance_rate: Float[np.ndarray, "chain draw"]) -> Find
     References:
         Betancourt, Byrne & Girolami 2014, arXiv 1411.6669 (acceptance and the spread of energy errors).
     """
-    rate = Estimate(*np.clip(mean_estimate(np.asarray(acceptance_rate, float)), 0, 1).tolist())
+    rate = mean_acceptance(acceptance_rate)
     verdict = "pass" if rate.lower > NEARLY_EXACT else "fail" if rate.upper < NEARLY_EXACT else "inconclusive"
     meaning = {
         "pass": "Over all directions together the step is short; whether one of them is too warm, the temperatures by layer say. "

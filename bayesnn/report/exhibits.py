@@ -12,11 +12,10 @@ from bayesnn.measure.store import Measure
 from bayesnn.notation import interval, number, share
 from bayesnn.report.panels import Panel, Value, panel
 from diagnostics import regions
-from diagnostics.energy import mean_estimate
 from diagnostics.estimates import Estimate
 from diagnostics.regions.weighting import BOUND as ROBUST
 from diagnostics.resonance import HELD
-from diagnostics.step_error import KINKED, NEARLY_EXACT, SMOOTH
+from diagnostics.step_error import KINKED, NEARLY_EXACT, SMOOTH, mean_acceptance
 from diagnostics.summary import TOTAL
 
 NORMAL = 1.96  # standard errors to each side of a 95 % interval
@@ -76,7 +75,7 @@ def acceptance(measure: Measure) -> Exhibit:
     """Show the acceptance of all chains and of each."""
     rates = measure.tree.to_dataset()["acceptance_rate"].values
     names = ["all chains", *(f"chain {chain}" for chain in range(len(rates)))]
-    means = [Value(mean_estimate(rows), math.nan) for rows in (rates, *rates[:, None])]
+    means = [Value(mean_acceptance(rows), math.nan) for rows in (rates, *rates[:, None])]
     title = "Share of the steps that an accept step would take, %"
     return Exhibit([panel(title, "", names, {"value": means}, unit=0.01, reference=100 * NEARLY_EXACT, include=(100,))], [])
 
