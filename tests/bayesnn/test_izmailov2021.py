@@ -140,6 +140,9 @@ def test_c5_in_gaps():
     worlds = [gap_world(BAD, BAD, BAD, draws=20), gap_world(GOOD, GOOD, GOOD, draws=20)]
     assert verdicts(judge, worlds) == ["inconclusive", "contradicted"]
     assert "HMC gains over SGD in 3 of 3 gaps and loses in 0" in judge(worlds[1]).finding.note
+    for draws in (20, 200):
+        note = judge(gap_world(BAD, BAD, BAD, draws=draws)).finding.note
+        assert ("could not have been supported" in note) == (draws == 20)
 
 
 def test_share_of_gaps_in_which_hmc_loses():
