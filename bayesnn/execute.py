@@ -231,7 +231,7 @@ class _Execution:
             self._sample(keep, steps=length * thin, thin=thin, save=self.save, chunk_draws=self.block)
             self._advance(meter, draws=self._write(waiting.take()))
             is_stopped, is_due = self._decide()  # once all draws that it may read are written
-            has_enough = self._has_enough()
+            has_enough = self.config.stop != Stop() and self._has_enough()
             is_last = self.done.draws >= total or has_enough
             self.done = self.done.model_copy(update={"is_complete": is_last})
             if is_due or is_stopped or is_last:
@@ -257,8 +257,6 @@ class _Execution:
 
     def _has_enough(self) -> bool:
         """Return whether the first process finds a reason to stop before all draws are there."""
-        if self.config.stop == Stop():
-            return False
         reason = self._reason_to_stop() if is_first() else None
         if reason is not None:
             self.reporter.note(f"complete with {self.done.draws} of {self.config.draws} draws: {reason}")
